@@ -1,0 +1,12 @@
+//! What every part of Simulcast agrees on: identifiers, names, units, limits, packet formats and the multicast
+//! protocol itself.
+//!
+//! This crate is pure logic. It opens no socket, reads no clock, touches no file, starts no thread and knows no
+//! async runtime; time and randomness are arguments. That is what lets the simulator run the same code as the lab.
+
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod limits;
+pub mod name;
+pub mod units;
