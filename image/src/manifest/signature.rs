@@ -1,0 +1,118 @@
+//! Ed25519 signatures (RFC 8032) of manifests.
+//!
+//! A manifest file is its signature (64 bytes) followed by the manifest's bytes. What is signed is the manifest's
+//! identity behind a context string, so that the key cannot be made to sign for another purpose.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::{Signer, Verifier};
+use simulcast_protocol::id::ManifestId;
+
+use super::{DecodeError, Manifest};
+
+const CONTEXT: &[u8] = b"simulcast manifest\0";
+const SIGNATURE_BYTES: usize = 64;
+
+/// A manifest with the exact bytes that were signed; its identity is their hash.
+#[derive(Debug, Clone)]
+pub struct SignedManifest {
+    /// The identity of the version.
+    pub id: ManifestId,
+    /// The decoded manifest.
+    pub manifest: Manifest,
+    bytes: Vec<u8>,
+}
+
+/// Signs manifests; the image server has one.
+pub struct SigningKey(ed25519_dalek::SigningKey);
+
+/// Checks signatures; every receiver that pins a server has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyingKey(ed25519_dalek::VerifyingKey);
+
+/// A signed manifest is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// It has fewer bytes than a signature.
+    #[error("the manifest is cut short: not even its signature is whole")]
+    Short,
+    /// The signature is another key's, or the manifest was altered.
+    #[error("the manifest's signature does not fit the server's key {0}: it was altered, or another server made it")]
+    Wrong(VerifyingKey),
+    /// The signature is right but the manifest is not.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// A key is not 32 bytes in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key is 64 hexadecimal digits")]
+pub struct KeyError;
+
+impl SigningKey {
+    /// The key with this secret.
+    pub fn from_bytes(secret: &[u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(secret))
+    }
+
+    /// The key that checks what this one signs.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        VerifyingKey(self.0.verifying_key())
+    }
+
+    /// Encodes and signs a manifest.
+    pub fn sign(&self, manifest: Manifest) -> SignedManifest {
+        let encoded = manifest.encode();
+        let id = ManifestId::of(&encoded);
+        let mut bytes = self.0.sign(&message(&id)).to_bytes().to_vec();
+        bytes.extend(encoded);
+        SignedManifest { id, manifest, bytes }
+    }
+}
+
+impl SignedManifest {
+    /// The signature and the manifest, as stored and sent.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Checks the signature against `key` and decodes the manifest.
+    ///
+    /// # Errors
+    /// [`SignatureError`]: nothing of the manifest is decoded before its signature is right.
+    pub fn open(bytes: Vec<u8>, key: &VerifyingKey) -> Result<Self, SignatureError> {
+        let (signature, encoded) = bytes.split_at_checked(SIGNATURE_BYTES).ok_or(SignatureError::Short)?;
+        let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| SignatureError::Short)?;
+        let id = ManifestId::of(encoded);
+        key.0.verify(&message(&id), &signature).map_err(|_| SignatureError::Wrong(*key))?;
+        let manifest = Manifest::decode(encoded)?;
+        Ok(Self { id, manifest, bytes })
+    }
+}
+
+fn message(id: &ManifestId) -> Vec<u8> {
+    [CONTEXT, id.as_bytes()].concat()
+}
+
+impl FromStr for VerifyingKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        // A key has the form of an identity: 64 hexadecimal digits.
+        let bytes = text.trim().parse::<ManifestId>().map_err(|_| KeyError)?;
+        ed25519_dalek::VerifyingKey::from_bytes(bytes.as_bytes()).map(Self).map_err(|_| KeyError)
+    }
+}
+
+impl fmt::Display for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SigningKey").field(&self.verifying_key()).finish()
+    }
+}
