@@ -1,1 +1,5 @@
-//! placeholder
+//! What an image is: its file system as data, and how that is read from and written to a disk.
+
+#![forbid(unsafe_code)]
+
+pub mod fs;
