@@ -75,7 +75,10 @@ pub struct Opener {
 impl Compressor {
     /// A compressor at a zstd level (1 to 19; [`DEFAULT_LEVEL`] is usual).
     pub fn new(level: i32) -> Self {
-        Self { context: zstd_safe::CCtx::create(), level }
+        Self {
+            context: zstd_safe::CCtx::create(),
+            level,
+        }
     }
 
     /// Compresses `raw` (1 to [`PART_BYTES`] bytes) into `payload`, which is overwritten.
@@ -83,7 +86,11 @@ impl Compressor {
     /// # Panics
     /// When `raw` is empty or longer than [`PART_BYTES`]: the packer never makes such a chunk.
     pub fn compress(&mut self, raw: &[u8], payload: &mut Vec<u8>) -> Encoding {
-        assert!(!raw.is_empty() && raw.len() <= PART_BYTES, "a chunk holds 1 byte to 4 MiB, not {}", raw.len());
+        assert!(
+            !raw.is_empty() && raw.len() <= PART_BYTES,
+            "a chunk holds 1 byte to 4 MiB, not {}",
+            raw.len()
+        );
         payload.clear();
         payload.reserve(zstd_safe::compress_bound(raw.len()));
         let compressed = self.context.compress(payload, raw, self.level).is_ok();
@@ -107,13 +114,22 @@ impl ChunkSecret {
         let key = ChunkKey(*hasher.update(payload).finalize().as_bytes());
         apply_keystream(&key, payload);
         let stored_len = u32::try_from(payload.len()).expect("a chunk is at most 4 MiB");
-        ChunkHandle { id: ChunkId::of(payload), key, encoding, stored_len, raw_len }
+        ChunkHandle {
+            id: ChunkId::of(payload),
+            key,
+            encoding,
+            stored_len,
+            raw_len,
+        }
     }
 }
 
 impl Default for Opener {
     fn default() -> Self {
-        Self { context: zstd_safe::DCtx::create(), raw: Vec::new() }
+        Self {
+            context: zstd_safe::DCtx::create(),
+            raw: Vec::new(),
+        }
     }
 }
 
@@ -136,7 +152,8 @@ impl Opener {
     /// [`OpenChunkError::Undecodable`] when the bytes are not what the manifest promises.
     pub fn open_verified(&mut self, chunk: &ChunkHandle, stored: &mut [u8]) -> Result<&[u8], OpenChunkError> {
         apply_keystream(&chunk.key, stored);
-        self.decode(chunk.encoding, chunk.raw_len, stored).ok_or(OpenChunkError::Undecodable(chunk.id, chunk.raw_len))
+        self.decode(chunk.encoding, chunk.raw_len, stored)
+            .ok_or(OpenChunkError::Undecodable(chunk.id, chunk.raw_len))
     }
 
     /// Turns a payload back into `raw_len` raw bytes; `None` when it is something else or over a bound.
@@ -174,7 +191,9 @@ impl std::fmt::Debug for ChunkKey {
 
 impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compressor").field("level", &self.level).finish_non_exhaustive()
+        f.debug_struct("Compressor")
+            .field("level", &self.level)
+            .finish_non_exhaustive()
     }
 }
 
@@ -216,7 +235,10 @@ mod tests {
         let mut flipped = stored.clone();
         flipped[3] ^= 1;
         for bad in [&mut flipped[..], &mut stored.clone()[..stored.len() - 1], &mut []] {
-            assert!(matches!(Opener::default().open(&chunk, bad), Err(OpenChunkError::Damaged(_))));
+            assert!(matches!(
+                Opener::default().open(&chunk, bad),
+                Err(OpenChunkError::Damaged(_))
+            ));
         }
     }
 

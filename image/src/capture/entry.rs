@@ -73,14 +73,23 @@ impl PartTable {
             ScannedKind::Socket => Kind::Socket,
             ScannedKind::HardLink(to) => Kind::HardLink(to),
         };
-        Entry { parent: scanned.parent, name: scanned.name, kind, meta: scanned.meta }
+        Entry {
+            parent: scanned.parent,
+            name: scanned.name,
+            kind,
+            meta: scanned.meta,
+        }
     }
 
     fn content(&mut self, content: ScannedContent) -> FileContent {
         let empty = FileContent::zeros(content.size);
         let places: Vec<u32> = empty.parts().map(|place| place.len).collect();
         let ids = content.parts.iter().copied().chain(std::iter::repeat(None));
-        let parts: Vec<_> = places.iter().zip(ids).map(|(&len, id)| id.map(|id| self.number(id, len))).collect();
+        let parts: Vec<_> = places
+            .iter()
+            .zip(ids)
+            .map(|(&len, id)| id.map(|id| self.number(id, len)))
+            .collect();
         FileContent::new(content.size, &parts, content.holes)
     }
 

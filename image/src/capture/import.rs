@@ -61,7 +61,12 @@ pub fn import_tree(
     let builder = VersionBuilder::begin(store, &import.image)?;
     let sink = Lift(builder.trusted());
     let fed = with_packer(&sink, import.level, import.threads, |packer| {
-        let mut tree = Tree { builder: &builder, packer, packed: HashSet::new(), entries: Vec::new() };
+        let mut tree = Tree {
+            builder: &builder,
+            packer,
+            packed: HashSet::new(),
+            entries: Vec::new(),
+        };
         let report = scan(root, scope, &mut tree)?;
         Ok((report, tree.entries))
     });
@@ -95,7 +100,11 @@ impl ScanSink for Tree<'_, '_> {
 
     fn part(&mut self, id: PartId, bytes: &[u8]) -> Result<(), CaptureError> {
         // When the packer has stopped, its sink's error is what the caller gets.
-        if self.packer.add(id, bytes) { Ok(()) } else { Err(StoreError::WrongPart.into()) }
+        if self.packer.add(id, bytes) {
+            Ok(())
+        } else {
+            Err(StoreError::WrongPart.into())
+        }
     }
 
     fn entry(&mut self, entry: ScannedEntry) -> Result<(), CaptureError> {

@@ -30,7 +30,9 @@ impl Packed {
     /// Length of the raw bytes; `None` when the segments claim more than a chunk holds.
     pub fn raw_len(&self) -> Option<u32> {
         let total: u64 = self.segments.iter().map(|&(_, len)| u64::from(len)).sum();
-        u32::try_from(total).ok().filter(|&len| (1..=PART_BYTES).contains(&(len as usize)))
+        u32::try_from(total)
+            .ok()
+            .filter(|&len| (1..=PART_BYTES).contains(&(len as usize)))
     }
 }
 
@@ -86,7 +88,12 @@ pub fn with_packer<S: PackSink, T>(
             });
         }
         drop((jobs, give_back));
-        let mut packer = Packer { open: Raw::default(), queue, spare, stopped: false };
+        let mut packer = Packer {
+            open: Raw::default(),
+            queue,
+            spare,
+            stopped: false,
+        };
         let fed = feed(&mut packer);
         packer.flush();
         fed
@@ -111,7 +118,11 @@ fn compress_all<S: PackSink>(
         raw.bytes.clear();
         // Nobody may be waiting for the buffer any more: then it is just freed.
         drop(give_back.try_send(raw));
-        sink.take(Packed { encoding, segments, payload })?;
+        sink.take(Packed {
+            encoding,
+            segments,
+            payload,
+        })?;
     }
     Ok(())
 }
@@ -197,8 +208,13 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        let mut lens: Vec<Vec<u32>> =
-            sink.0.into_inner().unwrap().iter().map(|p| p.segments.iter().map(|s| s.1).collect()).collect();
+        let mut lens: Vec<Vec<u32>> = sink
+            .0
+            .into_inner()
+            .unwrap()
+            .iter()
+            .map(|p| p.segments.iter().map(|s| s.1).collect())
+            .collect();
         lens.sort();
         let half = u32::try_from(PART_BYTES / 2).unwrap();
         assert_eq!(lens, [vec![1000, half + 1, 10, 5], vec![half], vec![2 * half]]);
@@ -207,15 +223,21 @@ mod tests {
     #[test]
     fn what_is_packed_decodes_to_its_parts() {
         let sink = Taken::default();
-        let parts: Vec<_> = (1u8..50).map(|seed| bytes(usize::from(seed) * 7919, seed)).collect();
+        let parts: Vec<_> = (1u8..50)
+            .map(|seed| bytes(usize::from(seed) * 7919, seed))
+            .collect();
         with_packer(&sink, 1, 3, |packer| {
-            parts.iter().for_each(|part| assert!(packer.add(PartId::of(part), part)));
+            parts
+                .iter()
+                .for_each(|part| assert!(packer.add(PartId::of(part), part)));
             Ok(())
         })
         .unwrap();
         let (mut opener, mut seen) = (Opener::default(), 0);
         for packed in sink.0.into_inner().unwrap() {
-            let mut raw = opener.decode(packed.encoding, packed.raw_len().unwrap(), &packed.payload).unwrap();
+            let mut raw = opener
+                .decode(packed.encoding, packed.raw_len().unwrap(), &packed.payload)
+                .unwrap();
             for (id, len) in packed.segments {
                 let (part, after) = raw.split_at(len as usize);
                 assert_eq!(PartId::of(part), id);

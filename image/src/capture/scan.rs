@@ -33,7 +33,9 @@ pub struct ScanScope<'a> {
 
 impl std::fmt::Debug for ScanScope<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScanScope").field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("ScanScope")
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,10 +191,23 @@ impl<S: ScanSink> Scan<'_, S> {
         let mut meta = stat.meta;
         meta.xattrs = fs::read_xattrs_fd(stack.current()).map_err(here)?;
         let closed = self.scope.closed.contains(stack.path());
-        let listing = if closed { Listing::default() } else { fs::list(stack.current()).map_err(here)? };
+        let listing = if closed {
+            Listing::default()
+        } else {
+            fs::list(stack.current()).map_err(here)?
+        };
         let name = stack.name().into();
-        let entry = self.push(ScannedEntry { parent, name, kind: ScannedKind::Directory, meta })?;
-        Ok(Open { listing, next: 0, entry })
+        let entry = self.push(ScannedEntry {
+            parent,
+            name,
+            kind: ScannedKind::Directory,
+            meta,
+        })?;
+        Ok(Open {
+            listing,
+            next: 0,
+            entry,
+        })
     }
 
     /// Anything but a directory; `None` when it vanished.
@@ -214,7 +229,12 @@ impl<S: ScanSink> Scan<'_, S> {
         match found {
             Ok((kind, meta)) => {
                 id.map(|id| self.links.entry(id).or_insert(self.entries));
-                Ok(Some(ScannedEntry { parent, name: name.into(), kind, meta }))
+                Ok(Some(ScannedEntry {
+                    parent,
+                    name: name.into(),
+                    kind,
+                    meta,
+                }))
             }
             Err(Stopped::Fs(error)) if error.is_absent() => Ok(self.vanished(path)),
             Err(Stopped::Fs(error)) => Err(ScanError::from(error).into()),
@@ -244,7 +264,8 @@ impl<S: ScanSink> Scan<'_, S> {
             let content = self.content(&file, &before, path, last).map_err(Stopped::Sink)?;
             let after = fs::stat_fd(&file).map_err(|error| here(error.under(name)))?;
             let changed = content.as_ref().is_none_or(|content| content.size != before.size)
-                || (after.size, after.meta.mtime, after.ctime) != (before.size, before.meta.mtime, before.ctime);
+                || (after.size, after.meta.mtime, after.ctime)
+                    != (before.size, before.meta.mtime, before.ctime);
             if changed && !last {
                 continue;
             }
@@ -274,12 +295,19 @@ impl<S: ScanSink> Scan<'_, S> {
         } else {
             vec![0..size]
         };
-        let mut content = ScannedContent { size, parts: Vec::new(), holes: holes_between(&data, size) };
+        let mut content = ScannedContent {
+            size,
+            parts: Vec::new(),
+            holes: holes_between(&data, size),
+        };
         let mut ranges = data.iter().peekable();
         for offset in (0..size).step_by(PART_BYTES) {
             let len = usize::try_from((size - offset).min(PART)).expect("a part is at most 4 MiB");
             while ranges.next_if(|range| range.end <= offset).is_some() {}
-            if ranges.peek().is_none_or(|range| range.start >= offset + len as u64) {
+            if ranges
+                .peek()
+                .is_none_or(|range| range.start >= offset + len as u64)
+            {
                 content.parts.push(None);
                 continue;
             }
@@ -350,7 +378,10 @@ fn holes_between(data: &[Range<u64>], size: u64) -> Vec<Hole> {
     let mut at = 0;
     for range in data.iter().cloned().chain([size..size]) {
         if range.start > at {
-            holes.push(Hole { start: at, len: range.start - at });
+            holes.push(Hole {
+                start: at,
+                len: range.start - at,
+            });
         }
         at = range.end.max(at);
     }

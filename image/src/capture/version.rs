@@ -66,12 +66,18 @@ impl<'s> VersionBuilder<'s> {
     /// [`StoreError::ImageBusy`] while another capture of it runs, [`StoreError::Collecting`], [`StoreError::Read`].
     pub fn begin(store: &'s Store, image: &ImageName) -> Result<Self, StoreError> {
         let lock = store.lock_image(image)?;
-        let previous = match store.load(&ImageRef { name: image.clone(), version: None }) {
+        let previous = match store.load(&ImageRef {
+            name: image.clone(),
+            version: None,
+        }) {
             Ok(previous) => Some(previous),
             Err(StoreError::NoImage(_)) => None,
             Err(error) => return Err(error),
         };
-        let mut held: Vec<_> = previous.iter().flat_map(|previous| held_by(&previous.signed.manifest)).collect();
+        let mut held: Vec<_> = previous
+            .iter()
+            .flat_map(|previous| held_by(&previous.signed.manifest))
+            .collect();
         held.extend(Arrived::load(store, image)?.0);
         held = present(store, held)?;
         let mut location = HashMap::new();
@@ -80,7 +86,15 @@ impl<'s> VersionBuilder<'s> {
                 part.map(|part| location.entry(part).or_insert(index));
             }
         }
-        Ok(Self { store, image: image.clone(), lock, previous, held, location, fresh: Mutex::default() })
+        Ok(Self {
+            store,
+            image: image.clone(),
+            lock,
+            previous,
+            held,
+            location,
+            fresh: Mutex::default(),
+        })
     }
 
     /// The version that this one follows.
@@ -101,12 +115,18 @@ impl<'s> VersionBuilder<'s> {
 
     /// The sink for new chunks whose parts were hashed in this process.
     pub fn trusted(&self) -> impl PackSink<Error = StoreError> + '_ {
-        Intake { builder: self, verify: false }
+        Intake {
+            builder: self,
+            verify: false,
+        }
     }
 
     /// The sink for new chunks that another machine sent: every part is checked against its hash.
     pub fn untrusted(&self) -> impl PackSink<Error = StoreError> + '_ {
-        Intake { builder: self, verify: true }
+        Intake {
+            builder: self,
+            verify: true,
+        }
     }
 
     /// Signs and publishes the version; afterwards it is the image's newest.
@@ -127,7 +147,9 @@ impl<'s> VersionBuilder<'s> {
         let mut chunks = Vec::new();
         let mut placed = vec![false; table.parts.len()];
         for (index, held) in self.held.iter().enumerate().filter(|&(index, _)| keep[index]) {
-            let chunk = held.chunk(&table, &mut placed, |part| self.location.get(part) == Some(&index));
+            let chunk = held.chunk(&table, &mut placed, |part| {
+                self.location.get(part) == Some(&index)
+            });
             report.chunks_kept += 1;
             report.bytes_dead += dead_bytes(&chunk);
             chunks.push(chunk);
@@ -137,7 +159,12 @@ impl<'s> VersionBuilder<'s> {
             report.bytes_new += u64::from(held.handle.stored_len);
             chunks.push(held.chunk(&table, &mut placed, |_| true));
         }
-        chunks.retain(|chunk| chunk.segments.iter().any(|segment| matches!(segment, Segment::Part(_))));
+        chunks.retain(|chunk| {
+            chunk
+                .segments
+                .iter()
+                .any(|segment| matches!(segment, Segment::Part(_)))
+        });
         chunks.sort_by_key(first_part);
         let missing = placed.iter().filter(|&&placed| !placed).count();
         if missing > 0 {
@@ -151,7 +178,12 @@ impl<'s> VersionBuilder<'s> {
             parent: self.previous.as_ref().map(|previous| previous.signed.id),
             source,
         };
-        let manifest = Manifest { info, entries, parts: table.parts, chunks };
+        let manifest = Manifest {
+            info,
+            entries,
+            parts: table.parts,
+            chunks,
+        };
         let published = self.store.publish(&self.image, manifest, &self.lock)?;
         Arrived::forget(self.store, &self.image)?;
         Ok((published, report))
@@ -174,7 +206,9 @@ impl<'s> VersionBuilder<'s> {
 
     /// Decides which held chunks stay, and packs anew what is wanted of the others.
     fn choose_kept(&self, table: &PartTable) -> Result<Vec<bool>, StoreError> {
-        let wanted = |index: usize, part: &PartId| table.find(part).is_some() && self.location.get(part) == Some(&index);
+        let wanted = |index: usize, part: &PartId| {
+            table.find(part).is_some() && self.location.get(part) == Some(&index)
+        };
         let mut keep = Vec::with_capacity(self.held.len());
         let mut sparse = Vec::new();
         for (index, chunk) in self.held.iter().enumerate() {
@@ -223,14 +257,24 @@ impl PackSink for Intake<'_, '_> {
         let raw_len = packed.raw_len().ok_or(StoreError::WrongPart)?;
         if self.verify {
             let mut opener = Opener::default();
-            let raw = opener.decode(packed.encoding, raw_len, &packed.payload).ok_or(StoreError::WrongPart)?;
+            let raw = opener
+                .decode(packed.encoding, raw_len, &packed.payload)
+                .ok_or(StoreError::WrongPart)?;
             check_parts(raw, &packed.segments)?;
         }
         let store = self.builder.store;
         let handle = store.secret().seal(packed.encoding, raw_len, &mut packed.payload);
         store.chunks().write(&handle.id, &packed.payload)?;
-        let segments = packed.segments.into_iter().map(|(part, len)| (Some(part), len)).collect();
-        self.builder.fresh.lock().expect("no holder panics").push(HeldChunk { handle, segments });
+        let segments = packed
+            .segments
+            .into_iter()
+            .map(|(part, len)| (Some(part), len))
+            .collect();
+        self.builder
+            .fresh
+            .lock()
+            .expect("no holder panics")
+            .push(HeldChunk { handle, segments });
         Ok(())
     }
 }
@@ -261,17 +305,32 @@ impl HeldChunk {
                 _ => segments.push(Segment::Dead(*len)),
             }
         }
-        Chunk { handle: self.handle, segments }
+        Chunk {
+            handle: self.handle,
+            segments,
+        }
     }
 }
 
 fn dead_bytes(chunk: &Chunk) -> u64 {
-    let dead = |segment: &Segment| if let Segment::Dead(len) = segment { u64::from(*len) } else { 0 };
+    let dead = |segment: &Segment| {
+        if let Segment::Dead(len) = segment {
+            u64::from(*len)
+        } else {
+            0
+        }
+    };
     chunk.segments.iter().map(dead).sum()
 }
 
 fn first_part(chunk: &Chunk) -> u32 {
-    let part = |segment: &Segment| if let Segment::Part(part) = segment { Some(*part) } else { None };
+    let part = |segment: &Segment| {
+        if let Segment::Part(part) = segment {
+            Some(*part)
+        } else {
+            None
+        }
+    };
     chunk.segments.iter().find_map(part).unwrap_or(u32::MAX)
 }
 
@@ -284,7 +343,10 @@ fn held_by(manifest: &Manifest) -> impl Iterator<Item = HeldChunk> {
                 (Some(part.id), part.len)
             }
         };
-        HeldChunk { handle: chunk.handle, segments: chunk.segments.iter().map(segment).collect() }
+        HeldChunk {
+            handle: chunk.handle,
+            segments: chunk.segments.iter().map(segment).collect(),
+        }
     })
 }
 

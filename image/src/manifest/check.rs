@@ -1,6 +1,8 @@
 //! What makes a manifest sound. A manifest that fails here is refused as a whole: nothing of it is used.
 
-use simulcast_protocol::limits::{DEPTH, FILE_BYTES, HOLES, NAME_BYTES, PART_BYTES, SYMLINK_BYTES, XATTR_BYTES, XATTRS};
+use simulcast_protocol::limits::{
+    DEPTH, FILE_BYTES, HOLES, NAME_BYTES, PART_BYTES, SYMLINK_BYTES, XATTR_BYTES, XATTRS,
+};
 
 use super::{Entry, FileContent, Kind, Manifest, Segment};
 use crate::fs::Shown;
@@ -12,10 +14,14 @@ pub enum Unsound {
     #[error("its first entry is not the root directory")]
     Root,
     /// A name that is empty, too long, `.`, `..`, or holds a slash or a zero byte.
-    #[error("entry {0} has the name \"{1}\", which is not one path component; such a name could leave the target")]
+    #[error(
+        "entry {0} has the name \"{1}\", which is not one path component; such a name could leave the target"
+    )]
     Name(u32, String),
     /// An entry below something that is not an earlier directory.
-    #[error("entry {0} (\"{1}\") is below something that is not a directory; such an entry could leave the target")]
+    #[error(
+        "entry {0} (\"{1}\") is below something that is not a directory; such an entry could leave the target"
+    )]
     Parent(u32, String),
     /// Entries are not in the one order that a manifest has.
     #[error("entry {0} (\"{1}\") is out of order or doubled")]
@@ -62,7 +68,10 @@ fn check_entries(entries: &[Entry]) -> Result<(), Unsound> {
         if !is_component(&entry.name) {
             return Err(Unsound::Name(index, shown()));
         }
-        while open.last().is_some_and(|&(directory, _)| directory != entry.parent) {
+        while open
+            .last()
+            .is_some_and(|&(directory, _)| directory != entry.parent)
+        {
             open.pop();
         }
         let Some((_, last)) = open.last_mut() else {
@@ -105,7 +114,9 @@ fn check_fields(index: u32, entry: &Entry) -> Result<(), Unsound> {
         "a time"
     } else if meta.xattrs.len() > XATTRS
         || meta.xattrs.iter().any(|xattr| {
-            !(1..=NAME_BYTES).contains(&xattr.name.len()) || xattr.name.contains(&0) || xattr.value.len() > XATTR_BYTES
+            !(1..=NAME_BYTES).contains(&xattr.name.len())
+                || xattr.name.contains(&0)
+                || xattr.value.len() > XATTR_BYTES
         })
         || !meta.xattrs.windows(2).all(|pair| pair[0].name < pair[1].name)
     {
@@ -126,7 +137,10 @@ fn check_content(index: u32, content: &FileContent, manifest: &Manifest) -> Resu
     let shown = || Shown(&manifest.entries[index as usize].name).to_string();
     let mut end = None;
     for hole in content.holes() {
-        let after = hole.start.checked_add(hole.len).filter(|&after| after <= content.size() && hole.len > 0);
+        let after = hole
+            .start
+            .checked_add(hole.len)
+            .filter(|&after| after <= content.size() && hole.len > 0);
         match after {
             Some(after) if end.is_none_or(|end| end < hole.start) => end = Some(after),
             _ => return Err(Unsound::Field(index, shown(), "holes")),
@@ -137,7 +151,10 @@ fn check_content(index: u32, content: &FileContent, manifest: &Manifest) -> Resu
     }
     for place in content.parts() {
         if let Some(part) = place.part
-            && manifest.parts.get(part as usize).is_none_or(|known| known.len != place.len)
+            && manifest
+                .parts
+                .get(part as usize)
+                .is_none_or(|known| known.len != place.len)
         {
             return Err(Unsound::Part(index, shown(), part));
         }

@@ -119,8 +119,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, DecodeError> {
     if !rest.is_empty() {
         return Err(DecodeError::Damaged("last"));
     }
-    let manifest =
-        Manifest { info, entries: entries.into_rows()?, parts: parts.into_rows()?, chunks: chunks.into_rows()? };
+    let manifest = Manifest {
+        info,
+        entries: entries.into_rows()?,
+        parts: parts.into_rows()?,
+        chunks: chunks.into_rows()?,
+    };
     check::check(&manifest)?;
     Ok(manifest)
 }
@@ -148,7 +152,9 @@ fn read_section<T: DeserializeOwned>(
         Ok::<_, DecodeError>(u32::from_le_bytes(*bytes) as usize)
     };
     let (raw_len, frame_len) = (number()?, number()?);
-    *budget = budget.checked_sub(raw_len).ok_or(DecodeError::TooMany("bytes", MANIFEST_BYTES))?;
+    *budget = budget
+        .checked_sub(raw_len)
+        .ok_or(DecodeError::TooMany("bytes", MANIFEST_BYTES))?;
     let (frame, after) = rest.split_at_checked(frame_len).ok_or_else(damaged)?;
     *rest = after;
     // The frame must say its size itself, so that a lie about `raw_len` allocates nothing.
@@ -169,7 +175,9 @@ impl Entries {
         let mut next_part = 0;
         for (index, entry) in (0u32..).zip(entries) {
             columns.parent_back.push(index - entry.parent);
-            columns.name_len.push(u8::try_from(entry.name.len()).expect("a name has at most 255 bytes"));
+            columns
+                .name_len
+                .push(u8::try_from(entry.name.len()).expect("a name has at most 255 bytes"));
             columns.names.extend(&entry.name);
             columns.mode.push(entry.meta.mode);
             columns.uid.push(entry.meta.uid);
@@ -199,7 +207,8 @@ impl Entries {
             Kind::Directory | Kind::Fifo | Kind::Socket => {}
             Kind::File(content) => self.push_content(content, next_part),
             Kind::Symlink(target) => {
-                self.target_len.push(u16::try_from(target.len()).expect("a target has at most 4,095 bytes"));
+                self.target_len
+                    .push(u16::try_from(target.len()).expect("a target has at most 4,095 bytes"));
                 self.targets.extend(target);
             }
             Kind::CharDevice(device) | Kind::BlockDevice(device) => self.devices.push(*device),
@@ -231,8 +240,18 @@ impl Entries {
         if count > ENTRIES {
             return Err(DecodeError::TooMany("entries", ENTRIES));
         }
-        let columns = [self.parent_back.len(), self.name_len.len(), self.mode.len(), self.uid.len(), self.gid.len()];
-        if columns.iter().chain(&[self.seconds.len(), self.nanos.len()]).any(|&len| len != count) {
+        let columns = [
+            self.parent_back.len(),
+            self.name_len.len(),
+            self.mode.len(),
+            self.uid.len(),
+            self.gid.len(),
+        ];
+        if columns
+            .iter()
+            .chain(&[self.seconds.len(), self.nanos.len()])
+            .any(|&len| len != count)
+        {
             return Err(damaged());
         }
         let mut rows = Vec::with_capacity(count);
@@ -250,14 +269,22 @@ impl Entries {
             files: 0,
         };
         for (index, row) in (0u32..).zip(0..count) {
-            let (name, after) = names.split_at_checked(self.name_len[row].into()).ok_or_else(damaged)?;
+            let (name, after) = names
+                .split_at_checked(self.name_len[row].into())
+                .ok_or_else(damaged)?;
             names = after;
             let meta = Meta {
                 mode: self.mode[row],
                 uid: self.uid[row],
                 gid: self.gid[row],
-                mtime: Timestamp { secs: self.seconds[row], nanos: self.nanos[row] },
-                xattrs: xattrs.next_if(|(at, _)| *at == index).map(|(_, list)| list).unwrap_or_default(),
+                mtime: Timestamp {
+                    secs: self.seconds[row],
+                    nanos: self.nanos[row],
+                },
+                xattrs: xattrs
+                    .next_if(|(at, _)| *at == index)
+                    .map(|(_, list)| list)
+                    .unwrap_or_default(),
             };
             rows.push(Entry {
                 parent: index.checked_sub(self.parent_back[row]).ok_or_else(damaged)?,
@@ -266,7 +293,11 @@ impl Entries {
                 meta,
             });
         }
-        if names.is_empty() && xattrs.next().is_none() && kinds.is_exhausted() { Ok(rows) } else { Err(damaged()) }
+        if names.is_empty() && xattrs.next().is_none() && kinds.is_exhausted() {
+            Ok(rows)
+        } else {
+            Err(damaged())
+        }
     }
 }
 
@@ -310,7 +341,11 @@ impl Kinds<'_> {
         let parts: Vec<_> = refs.iter().map(|&code| self.part(code)).collect();
         let file = self.files;
         self.files += 1;
-        let holes = self.holes.next_if(|(at, _)| *at == file).map(|(_, holes)| holes).unwrap_or_default();
+        let holes = self
+            .holes
+            .next_if(|(at, _)| *at == file)
+            .map(|(_, holes)| holes)
+            .unwrap_or_default();
         (size <= FILE_BYTES).then(|| FileContent::new(size, &parts, holes))
     }
 
@@ -342,11 +377,19 @@ impl Parts {
             return Err(DecodeError::TooMany("parts", PARTS));
         }
         let sound = self.id.len() == self.len.len()
-            && self.len.iter().all(|&len| (1..=PART_BYTES).contains(&(len as usize)));
+            && self
+                .len
+                .iter()
+                .all(|&len| (1..=PART_BYTES).contains(&(len as usize)));
         if !sound {
             return Err(DecodeError::Damaged("parts"));
         }
-        Ok(self.id.into_iter().zip(self.len).map(|(id, len)| Part { id, len }).collect())
+        Ok(self
+            .id
+            .into_iter()
+            .zip(self.len)
+            .map(|(id, len)| Part { id, len })
+            .collect())
     }
 }
 
@@ -360,7 +403,9 @@ impl Chunks {
             columns.encoding.push(handle.encoding);
             columns.stored_len.push(handle.stored_len);
             columns.raw_len.push(handle.raw_len);
-            columns.segment_count.push(u32::try_from(segments.len()).expect("a segment has at least one byte"));
+            columns
+                .segment_count
+                .push(u32::try_from(segments.len()).expect("a segment has at least one byte"));
             for segment in segments {
                 columns.segments.push(match *segment {
                     Segment::Dead(len) => {
@@ -384,14 +429,25 @@ impl Chunks {
         if count > CHUNKS {
             return Err(DecodeError::TooMany("chunks", CHUNKS));
         }
-        let columns = [self.key.len(), self.encoding.len(), self.stored_len.len(), self.raw_len.len()];
-        if columns.iter().chain(&[self.segment_count.len()]).any(|&len| len != count) {
+        let columns = [
+            self.key.len(),
+            self.encoding.len(),
+            self.stored_len.len(),
+            self.raw_len.len(),
+        ];
+        if columns
+            .iter()
+            .chain(&[self.segment_count.len()])
+            .any(|&len| len != count)
+        {
             return Err(damaged());
         }
         let mut rows = Vec::with_capacity(count);
         let (mut codes, mut dead, mut next_part) = (&self.segments[..], self.dead_len.iter(), 0u32);
         for row in 0..count {
-            let (mine, after) = codes.split_at_checked(self.segment_count[row] as usize).ok_or_else(damaged)?;
+            let (mine, after) = codes
+                .split_at_checked(self.segment_count[row] as usize)
+                .ok_or_else(damaged)?;
             codes = after;
             let mut segment = |code: u32| match code {
                 0 => dead.next().map(|&len| Segment::Dead(len)),
@@ -401,7 +457,11 @@ impl Chunks {
                     Some(Segment::Part(part))
                 }
             };
-            let segments = mine.iter().map(|&code| segment(code)).collect::<Option<_>>().ok_or_else(damaged)?;
+            let segments = mine
+                .iter()
+                .map(|&code| segment(code))
+                .collect::<Option<_>>()
+                .ok_or_else(damaged)?;
             let handle = ChunkHandle {
                 id: self.id[row],
                 key: self.key[row],
@@ -411,6 +471,10 @@ impl Chunks {
             };
             rows.push(Chunk { handle, segments });
         }
-        if codes.is_empty() && dead.next().is_none() { Ok(rows) } else { Err(damaged()) }
+        if codes.is_empty() && dead.next().is_none() {
+            Ok(rows)
+        } else {
+            Err(damaged())
+        }
     }
 }

@@ -57,13 +57,21 @@ impl FileContent {
     /// # Panics
     /// When the number of parts does not match the size.
     pub fn new(size: u64, parts: &[Option<u32>], holes: Vec<Hole>) -> Self {
-        assert_eq!(parts.len() as u64, Self::part_count(size), "a file of {size} bytes has another number of parts");
+        assert_eq!(
+            parts.len() as u64,
+            Self::part_count(size),
+            "a file of {size} bytes has another number of parts"
+        );
         let parts = match parts {
             [] => Parts::One(None),
             [one] => Parts::One(*one),
             many => Parts::Many(many.into()),
         };
-        Self { size, parts, holes: holes.into() }
+        Self {
+            size,
+            parts,
+            holes: holes.into(),
+        }
     }
 
     /// A content of `size` zero bytes without holes.
@@ -131,7 +139,11 @@ pub(crate) fn content_id(size: u64, mut parts: impl ExactSizeIterator<Item = Par
 pub fn zero_part_id(len: u32) -> PartId {
     static FULL: OnceLock<PartId> = OnceLock::new();
     let hash = |len: u32| PartId::of(&vec![0; len as usize]);
-    if len as usize == PART_BYTES { *FULL.get_or_init(|| hash(len)) } else { hash(len) }
+    if len as usize == PART_BYTES {
+        *FULL.get_or_init(|| hash(len))
+    } else {
+        hash(len)
+    }
 }
 
 #[cfg(test)]
@@ -141,21 +153,33 @@ mod tests {
     #[test]
     fn parts_tile_the_file() {
         let content = FileContent::new(2 * PART + 5, &[Some(0), None, Some(1)], vec![]);
-        let places: Vec<_> = content.parts().map(|p| (p.offset, u64::from(p.len), p.part)).collect();
-        assert_eq!(places, [(0, PART, Some(0)), (PART, PART, None), (2 * PART, 5, Some(1))]);
+        let places: Vec<_> = content
+            .parts()
+            .map(|p| (p.offset, u64::from(p.len), p.part))
+            .collect();
+        assert_eq!(
+            places,
+            [(0, PART, Some(0)), (PART, PART, None), (2 * PART, 5, Some(1))]
+        );
         assert_eq!(FileContent::new(0, &[], vec![]).parts().len(), 0);
     }
 
     #[test]
     fn identity_is_of_the_bytes_alone() {
-        let part = |bytes: &[u8]| Part { id: PartId::of(bytes), len: u32::try_from(bytes.len()).unwrap() };
+        let part = |bytes: &[u8]| Part {
+            id: PartId::of(bytes),
+            len: u32::try_from(bytes.len()).unwrap(),
+        };
         let parts = [part(b"x"), part(&[0; 9])];
         let hole = vec![Hole { start: 0, len: 9 }];
         assert_eq!(
             FileContent::new(9, &[None], hole).id(&parts),
             FileContent::new(9, &[Some(1)], vec![]).id(&parts)
         );
-        assert_eq!(FileContent::new(1, &[Some(0)], vec![]).id(&parts), ContentId::of(b"x"));
+        assert_eq!(
+            FileContent::new(1, &[Some(0)], vec![]).id(&parts),
+            ContentId::of(b"x")
+        );
         assert_eq!(FileContent::new(0, &[], vec![]).id(&parts), ContentId::of(b""));
         let full = vec![0; PART_BYTES];
         let many = [part(&full), part(b"x")];

@@ -167,15 +167,20 @@ impl Manifest {
 
     /// Bytes of all chunks as stored.
     pub fn stored_bytes(&self) -> u64 {
-        self.chunks.iter().map(|chunk| u64::from(chunk.handle.stored_len)).sum()
+        self.chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.handle.stored_len))
+            .sum()
     }
 
     /// The regular files with their entry index, hard links left out.
     pub fn files(&self) -> impl Iterator<Item = (u32, &FileContent)> {
-        (0u32..).zip(&self.entries).filter_map(|(index, entry)| match &entry.kind {
-            Kind::File(content) => Some((index, content)),
-            _ => None,
-        })
+        (0u32..)
+            .zip(&self.entries)
+            .filter_map(|(index, entry)| match &entry.kind {
+                Kind::File(content) => Some((index, content)),
+                _ => None,
+            })
     }
 }
 

@@ -38,7 +38,9 @@ pub enum SignatureError {
     #[error("the manifest is cut short: not even its signature is whole")]
     Short,
     /// The signature is another key's, or the manifest was altered.
-    #[error("the manifest's signature does not fit the server's key {0}: it was altered, or another server made it")]
+    #[error(
+        "the manifest's signature does not fit the server's key {0}: it was altered, or another server made it"
+    )]
     Wrong(VerifyingKey),
     /// The signature is right but the manifest is not.
     #[error(transparent)]
@@ -82,10 +84,14 @@ impl SignedManifest {
     /// # Errors
     /// [`SignatureError`]: nothing of the manifest is decoded before its signature is right.
     pub fn open(bytes: Vec<u8>, key: &VerifyingKey) -> Result<Self, SignatureError> {
-        let (signature, encoded) = bytes.split_at_checked(SIGNATURE_BYTES).ok_or(SignatureError::Short)?;
+        let (signature, encoded) = bytes
+            .split_at_checked(SIGNATURE_BYTES)
+            .ok_or(SignatureError::Short)?;
         let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| SignatureError::Short)?;
         let id = ManifestId::of(encoded);
-        key.0.verify(&message(&id), &signature).map_err(|_| SignatureError::Wrong(*key))?;
+        key.0
+            .verify(&message(&id), &signature)
+            .map_err(|_| SignatureError::Wrong(*key))?;
         let manifest = Manifest::decode(encoded)?;
         Ok(Self { id, manifest, bytes })
     }
@@ -101,13 +107,18 @@ impl FromStr for VerifyingKey {
     fn from_str(text: &str) -> Result<Self, KeyError> {
         // A key has the form of an identity: 64 hexadecimal digits.
         let bytes = text.trim().parse::<ManifestId>().map_err(|_| KeyError)?;
-        ed25519_dalek::VerifyingKey::from_bytes(bytes.as_bytes()).map(Self).map_err(|_| KeyError)
+        ed25519_dalek::VerifyingKey::from_bytes(bytes.as_bytes())
+            .map(Self)
+            .map_err(|_| KeyError)
     }
 }
 
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0
+            .as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

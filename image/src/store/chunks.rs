@@ -50,7 +50,11 @@ pub struct DirectoryChunks {
 
 impl DirectoryChunks {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, pending: Mutex::default(), written: AtomicU64::new(0) }
+        Self {
+            root,
+            pending: Mutex::default(),
+            written: AtomicU64::new(0),
+        }
     }
 
     /// The file of a chunk.
@@ -70,9 +74,14 @@ impl DirectoryChunks {
         for directory in read_dir(&self.root)? {
             if directory.file_name().is_some_and(|name| name.len() == 2) {
                 for file in read_dir(&directory)? {
-                    let id = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+                    let id = file
+                        .file_name()
+                        .and_then(|name| name.to_str())
+                        .and_then(|name| name.parse().ok());
                     if let Some(id) = id {
-                        let length = fs::metadata(&file).map_err(|error| StoreError::read(&file, error))?.len();
+                        let length = fs::metadata(&file)
+                            .map_err(|error| StoreError::read(&file, error))?
+                            .len();
                         found.push((id, length));
                     }
                 }
@@ -146,5 +155,7 @@ impl ChunkStore for DirectoryChunks {
 fn read_dir(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let failed = |error| StoreError::read(directory, error);
     let entries = fs::read_dir(directory).map_err(failed)?;
-    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
+    entries
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+        .collect()
 }

@@ -52,12 +52,20 @@ fn plan(store: &Store) -> Result<Collection, StoreError> {
     let mut needed = BTreeSet::new();
     for image in store.images()? {
         for version in image.versions {
-            let stored = store.load(&ImageRef { name: image.name.clone(), version: Some(version) })?;
+            let stored = store.load(&ImageRef {
+                name: image.name.clone(),
+                version: Some(version),
+            })?;
             needed.extend(stored.signed.manifest.chunks.iter().map(|chunk| chunk.handle.id));
         }
     }
     for image in Arrived::images(store)? {
-        needed.extend(Arrived::load(store, &image)?.chunks().iter().map(|chunk| chunk.handle.id));
+        needed.extend(
+            Arrived::load(store, &image)?
+                .chunks()
+                .iter()
+                .map(|chunk| chunk.handle.id),
+        );
     }
     let all = store.chunks().list()?;
     let total = all.len();
@@ -68,5 +76,9 @@ fn plan(store: &Store) -> Result<Collection, StoreError> {
     for entry in fs::read_dir(&incoming).map_err(failed)? {
         leftovers.push(entry.map_err(failed)?.path());
     }
-    Ok(Collection { kept: total - unneeded.len(), unneeded, leftovers })
+    Ok(Collection {
+        kept: total - unneeded.len(),
+        unneeded,
+        leftovers,
+    })
 }

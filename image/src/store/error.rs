@@ -31,7 +31,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The directory holds something else.
-    #[error("{path} says {found:?}: this is no store that this program knows; choose another --state directory")]
+    #[error(
+        "{path} says {found:?}: this is no store that this program knows; choose another --state directory"
+    )]
     Format {
         /// The file that says so.
         path: PathBuf,
@@ -61,7 +63,9 @@ pub enum StoreError {
     #[error("the store {0} is being collected by si-gc; try again when it has ended, nothing was changed")]
     Collecting(PathBuf),
     /// Somebody writes to the store, so it cannot be collected.
-    #[error("a capture or import is writing to the store {0}; run si-gc when it has ended, nothing was changed")]
+    #[error(
+        "a capture or import is writing to the store {0}; run si-gc when it has ended, nothing was changed"
+    )]
     Writing(PathBuf),
     /// The version is being sent to nodes.
     #[error("{0} is being sent to nodes; wait until they have it, nothing was changed")]
@@ -113,18 +117,33 @@ impl std::fmt::Display for WriteWhat {
 
 impl StoreError {
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
-        Self::Read { path: path.to_owned(), source }
+        Self::Read {
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
-        Self::Write { what: WriteWhat::Write, path: path.to_owned(), source }
+        Self::Write {
+            what: WriteWhat::Write,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn remove(path: &Path, source: io::Error) -> Self {
-        Self::Write { what: WriteWhat::Remove, path: path.to_owned(), source }
+        Self::Write {
+            what: WriteWhat::Remove,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn lock(path: &Path, source: io::Error) -> Self {
-        Self::Write { what: WriteWhat::Lock, path: path.to_owned(), source }
+        Self::Write {
+            what: WriteWhat::Lock,
+            path: path.to_owned(),
+            source,
+        }
     }
 }

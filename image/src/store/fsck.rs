@@ -58,11 +58,15 @@ pub fn fsck(store: &Store, threads: usize) -> Result<FsckReport, StoreError> {
     let mut versions = Vec::new();
     for image in store.images()? {
         for version in image.versions {
-            let reference = ImageRef { name: image.name.clone(), version: Some(version) };
+            let reference = ImageRef {
+                name: image.name.clone(),
+                version: Some(version),
+            };
             match store.load(&reference) {
-                Ok(stored) => {
-                    versions.push(Version { name: reference.to_string(), manifest: stored.signed.manifest })
-                }
+                Ok(stored) => versions.push(Version {
+                    name: reference.to_string(),
+                    manifest: stored.signed.manifest,
+                }),
                 Err(error) => report.findings.push(Finding {
                     version: reference.to_string(),
                     chunk: None,
@@ -77,7 +81,11 @@ pub fn fsck(store: &Store, threads: usize) -> Result<FsckReport, StoreError> {
     let mut users: BTreeMap<ChunkId, Vec<(usize, usize)>> = BTreeMap::new();
     for (number, version) in versions.iter().enumerate() {
         for (index, chunk) in version.manifest.chunks.iter().enumerate() {
-            report.bytes += if users.contains_key(&chunk.handle.id) { 0 } else { u64::from(chunk.handle.stored_len) };
+            report.bytes += if users.contains_key(&chunk.handle.id) {
+                0
+            } else {
+                u64::from(chunk.handle.stored_len)
+            };
             users.entry(chunk.handle.id).or_default().push((number, index));
         }
     }
@@ -91,7 +99,9 @@ pub fn fsck(store: &Store, threads: usize) -> Result<FsckReport, StoreError> {
                 while let Some((id, places)) = users.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for &(version, chunk) in places {
                         let version = &versions[version];
-                        if let Err(problem) = check(store, &mut opener, &version.manifest.chunks[chunk], version) {
+                        if let Err(problem) =
+                            check(store, &mut opener, &version.manifest.chunks[chunk], version)
+                        {
                             let finding = version.finding(*id, chunk, problem);
                             findings.lock().expect("no holder panics").push(finding);
                         }
@@ -105,8 +115,13 @@ pub fn fsck(store: &Store, threads: usize) -> Result<FsckReport, StoreError> {
 }
 
 fn check(store: &Store, opener: &mut Opener, chunk: &Chunk, version: &Version) -> Result<(), String> {
-    let mut stored = store.chunks().read(&chunk.handle.id).map_err(|error| chain(&error))?;
-    let raw = opener.open(&chunk.handle, &mut stored).map_err(|error: OpenChunkError| error.to_string())?;
+    let mut stored = store
+        .chunks()
+        .read(&chunk.handle.id)
+        .map_err(|error| chain(&error))?;
+    let raw = opener
+        .open(&chunk.handle, &mut stored)
+        .map_err(|error: OpenChunkError| error.to_string())?;
     let mut at = 0;
     for segment in &chunk.segments {
         match *segment {
@@ -115,7 +130,10 @@ fn check(store: &Store, opener: &mut Opener, chunk: &Chunk, version: &Version) -
                 let part = &version.manifest.parts[part as usize];
                 let bytes = &raw[at..at + part.len as usize];
                 if PartId::of(bytes) != part.id {
-                    return Err(format!("chunk {} holds other bytes than part {}", chunk.handle.id, part.id));
+                    return Err(format!(
+                        "chunk {} holds other bytes than part {}",
+                        chunk.handle.id, part.id
+                    ));
                 }
                 at += bytes.len();
             }
@@ -133,11 +151,16 @@ impl Version {
             }
         }
         let hit = |kind: &Kind| match kind {
-            Kind::File(content) => content.parts().any(|place| place.part.is_some_and(|part| lost[part as usize])),
+            Kind::File(content) => content
+                .parts()
+                .any(|place| place.part.is_some_and(|part| lost[part as usize])),
             _ => false,
         };
-        let files: Vec<u32> =
-            (0u32..).zip(&self.manifest.entries).filter(|(_, entry)| hit(&entry.kind)).map(|(i, _)| i).collect();
+        let files: Vec<u32> = (0u32..)
+            .zip(&self.manifest.entries)
+            .filter(|(_, entry)| hit(&entry.kind))
+            .map(|(i, _)| i)
+            .collect();
         let shown = |&index: &u32| format!("/{}", Shown(&self.manifest.path(index)));
         Finding {
             version: self.name.clone(),

@@ -40,7 +40,10 @@ pub struct VersionLease(#[expect(dead_code, reason = "the lock lives as long as 
 impl StoredVersion {
     /// `NAME@V`.
     pub fn reference(&self) -> ImageRef {
-        ImageRef { name: self.image.clone(), version: Some(self.version) }
+        ImageRef {
+            name: self.image.clone(),
+            version: Some(self.version),
+        }
     }
 }
 
@@ -50,7 +53,9 @@ impl Store {
     }
 
     fn version_path(&self, image: &ImageName, version: Version) -> PathBuf {
-        self.image_directory(image).join("versions").join(version.to_string())
+        self.image_directory(image)
+            .join("versions")
+            .join(version.to_string())
     }
 
     /// All images that have a version, by name.
@@ -86,7 +91,9 @@ impl Store {
         };
         let mut versions = Vec::new();
         for entry in entries {
-            let name = entry.map_err(|error| StoreError::read(&directory, error))?.file_name();
+            let name = entry
+                .map_err(|error| StoreError::read(&directory, error))?
+                .file_name();
             versions.extend(name.to_str().and_then(|name| name.parse::<Version>().ok()));
         }
         versions.sort_unstable();
@@ -99,14 +106,20 @@ impl Store {
     /// [`StoreError::NoImage`], [`StoreError::NoVersion`].
     pub fn resolve(&self, reference: &ImageRef) -> Result<Version, StoreError> {
         let versions = self.versions(&reference.name)?;
-        let newest = versions.last().ok_or_else(|| StoreError::NoImage(reference.name.clone()))?;
+        let newest = versions
+            .last()
+            .ok_or_else(|| StoreError::NoImage(reference.name.clone()))?;
         match reference.version {
             None => Ok(*newest),
             Some(version) if versions.contains(&version) => Ok(version),
             Some(version) => {
                 let available: Vec<_> = versions.iter().map(Version::to_string).collect();
                 let available = available.join(", ");
-                Err(StoreError::NoVersion { image: reference.name.clone(), version, available })
+                Err(StoreError::NoVersion {
+                    image: reference.name.clone(),
+                    version,
+                    available,
+                })
             }
         }
     }
@@ -119,17 +132,30 @@ impl Store {
         let version = self.resolve(reference)?;
         let image = reference.name.clone();
         let path = self.version_path(&image, version);
-        let length = fs::metadata(&path).map_err(|error| StoreError::read(&path, error))?.len();
+        let length = fs::metadata(&path)
+            .map_err(|error| StoreError::read(&path, error))?
+            .len();
         if length > MANIFEST_BYTES as u64 {
             let error = std::io::Error::new(ErrorKind::InvalidData, "it is longer than a manifest can be");
             return Err(StoreError::read(&path, error));
         }
         let bytes = fs::read(&path).map_err(|error| StoreError::read(&path, error))?;
         match SignedManifest::open(bytes, &self.verifying_key()) {
-            Ok(signed) => Ok(StoredVersion { image, version, signed }),
+            Ok(signed) => Ok(StoredVersion {
+                image,
+                version,
+                signed,
+            }),
             Err(source) => {
-                let version = ImageRef { name: image, version: Some(version) };
-                Err(StoreError::Manifest { version, path, source })
+                let version = ImageRef {
+                    name: image,
+                    version: Some(version),
+                };
+                Err(StoreError::Manifest {
+                    version,
+                    path,
+                    source,
+                })
             }
         }
     }
@@ -139,7 +165,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoVersion`] when it has just been removed, [`StoreError::Write`].
     pub fn lease(&self, image: &ImageName, version: Version) -> Result<VersionLease, StoreError> {
-        self.resolve(&ImageRef { name: image.clone(), version: Some(version) })?;
+        self.resolve(&ImageRef {
+            name: image.clone(),
+            version: Some(version),
+        })?;
         let path = self.version_path(image, version);
         match try_lock(&path, FlockOperation::NonBlockingLockShared)? {
             Some(file) => Ok(VersionLease(file)),
@@ -175,8 +204,15 @@ impl Store {
         let version = self.next_version(image)?;
         let signed = self.signing_key().sign(manifest);
         write::create(&self.version_path(image, version), signed.bytes())?;
-        write::replace(&self.image_directory(image).join("last"), format!("{version}\n").as_bytes())?;
-        Ok(StoredVersion { image: image.clone(), version, signed })
+        write::replace(
+            &self.image_directory(image).join("last"),
+            format!("{version}\n").as_bytes(),
+        )?;
+        Ok(StoredVersion {
+            image: image.clone(),
+            version,
+            signed,
+        })
     }
 
     /// Keeps what a capture reported beside its version.
@@ -198,13 +234,22 @@ impl Store {
         self.resolve(reference)?;
         let lock = self.lock_image(&reference.name)?;
         let all = self.versions(&reference.name)?;
-        let chosen: Vec<_> = all.iter().copied().filter(|v| reference.version.is_none_or(|only| only == *v)).collect();
+        let chosen: Vec<_> = all
+            .iter()
+            .copied()
+            .filter(|v| reference.version.is_none_or(|only| only == *v))
+            .collect();
         let mut held = Vec::new();
         for &version in &chosen {
             let path = self.version_path(&reference.name, version);
-            held.push(try_lock(&path, FlockOperation::NonBlockingLockExclusive)?.ok_or_else(|| {
-                StoreError::InUse(ImageRef { name: reference.name.clone(), version: Some(version) })
-            })?);
+            held.push(
+                try_lock(&path, FlockOperation::NonBlockingLockExclusive)?.ok_or_else(|| {
+                    StoreError::InUse(ImageRef {
+                        name: reference.name.clone(),
+                        version: Some(version),
+                    })
+                })?,
+            );
         }
         if dry_run {
             return Ok(chosen);
@@ -212,9 +257,14 @@ impl Store {
         for &version in &chosen {
             let path = self.version_path(&reference.name, version);
             fs::remove_file(&path).map_err(|error| StoreError::remove(&path, error))?;
-            let report = self.image_directory(&reference.name).join("reports").join(version.to_string());
+            let report = self
+                .image_directory(&reference.name)
+                .join("reports")
+                .join(version.to_string());
             match fs::remove_file(&report) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(StoreError::remove(&report, error)),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(StoreError::remove(&report, error));
+                }
                 _ => {}
             }
         }
@@ -238,8 +288,15 @@ impl Store {
         let _lock = self.lock_image(to)?;
         let version = self.next_version(to)?;
         write::create(&self.version_path(to, version), source.signed.bytes())?;
-        write::replace(&self.image_directory(to).join("last"), format!("{version}\n").as_bytes())?;
-        Ok(StoredVersion { image: to.clone(), version, signed: source.signed })
+        write::replace(
+            &self.image_directory(to).join("last"),
+            format!("{version}\n").as_bytes(),
+        )?;
+        Ok(StoredVersion {
+            image: to.clone(),
+            version,
+            signed: source.signed,
+        })
     }
 
     /// Gives an image another name.
@@ -247,7 +304,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoImage`], [`StoreError::Exists`], [`StoreError::ImageBusy`], [`StoreError::Write`].
     pub fn rename(&self, from: &ImageName, to: &ImageName) -> Result<(), StoreError> {
-        self.resolve(&ImageRef { name: from.clone(), version: None })?;
+        self.resolve(&ImageRef {
+            name: from.clone(),
+            version: None,
+        })?;
         let _lock = self.lock_image(from)?;
         let (old, new) = (self.image_directory(from), self.image_directory(to));
         let images = self.root().join("images");
@@ -267,7 +327,10 @@ impl Store {
     pub fn find(&self, id: &ManifestId) -> Result<Option<StoredVersion>, StoreError> {
         for image in self.images()? {
             for version in image.versions.into_iter().rev() {
-                let reference = ImageRef { name: image.name.clone(), version: Some(version) };
+                let reference = ImageRef {
+                    name: image.name.clone(),
+                    version: Some(version),
+                };
                 match self.load(&reference) {
                     Ok(stored) if stored.signed.id == *id => return Ok(Some(stored)),
                     _ => {}

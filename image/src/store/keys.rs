@@ -28,7 +28,12 @@ fn read(path: &Path) -> std::io::Result<[u8; 32]> {
 fn make(path: &Path) -> Result<(), StoreError> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let secret: [u8; 32] = rand::random();
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary);
     written
         .and_then(|mut file| {
             file.write_all(&secret)?;

@@ -23,7 +23,9 @@ pub struct ImageLock {
 
 /// Held while the store is collected: nobody writes.
 #[derive(Debug)]
-pub(super) struct CollectorLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+pub(super) struct CollectorLock(
+    #[expect(dead_code, reason = "the lock lives as long as the open file")] File,
+);
 
 impl Store {
     /// Announces that chunks or versions will be written.

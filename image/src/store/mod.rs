@@ -64,7 +64,12 @@ impl Store {
         let format = state.join("format");
         match std::fs::read_to_string(&format) {
             Ok(text) if text == FORMAT => {}
-            Ok(text) => return Err(StoreError::Format { path: format, found: text.chars().take(80).collect() }),
+            Ok(text) => {
+                return Err(StoreError::Format {
+                    path: format,
+                    found: text.chars().take(80).collect(),
+                });
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 write::replace(&format, FORMAT.as_bytes())?;
             }
@@ -78,7 +83,12 @@ impl Store {
             write::replace(&public, format!("{}\n", signing.verifying_key()).as_bytes())?;
         }
         let chunks = DirectoryChunks::new(state.join("chunks"));
-        Ok(Self { root: state.to_owned(), chunks, secret, signing })
+        Ok(Self {
+            root: state.to_owned(),
+            chunks,
+            secret,
+            signing,
+        })
     }
 
     /// Where the store lies.
