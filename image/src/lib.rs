@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod capture;
 pub mod chunk;
 pub mod fs;

@@ -289,12 +289,7 @@ impl<S: ScanSink> Scan<'_, S> {
         if size > FILE_BYTES {
             return Err(ScanError::TooLarge(Shown(path).to_string(), size).into());
         }
-        // Only a file with less space than bytes has holes.
-        let data = if stat.allocated < size {
-            fs::data_ranges(file, size).map_err(|error| ScanError::from(error.under(path)))?
-        } else {
-            vec![0..size]
-        };
+        let data = fs::data_of(file, stat).map_err(|error| ScanError::from(error.under(path)))?;
         let mut content = ScannedContent {
             size,
             parts: Vec::new(),

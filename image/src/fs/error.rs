@@ -29,6 +29,8 @@ pub enum Act {
     List,
     /// Reading the target of a symlink.
     ReadLink,
+    /// Reading the content of a file.
+    Read,
     /// Reading extended attributes.
     ReadXattrs,
     /// Finding the holes of a file.
@@ -142,6 +144,7 @@ impl fmt::Display for Act {
             Self::Stat => "look at",
             Self::List => "list",
             Self::ReadLink => "read the symlink",
+            Self::Read => "read",
             Self::ReadXattrs => "read the extended attributes of",
             Self::FindHoles => "find the holes of",
             Self::Create => "create",

@@ -9,10 +9,23 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use simulcast_protocol::limits;
 
-use super::{Act, FsError};
+use super::{Act, FsError, Stat};
 
 /// Holes that we look at in one file; behind them everything counts as data, so that no file system keeps us forever.
 const STEPS: usize = 1 << 24;
+
+/// The ranges of a file that hold data; the kernel is only asked when the file has less space than bytes, since only
+/// then it can have holes.
+///
+/// # Errors
+/// As [`data_ranges`].
+pub fn data_of(file: impl AsFd, stat: &Stat) -> Result<Vec<Range<u64>>, FsError> {
+    if stat.allocated < stat.size {
+        data_ranges(file, stat.size)
+    } else {
+        Ok(std::iter::once(0..stat.size).collect())
+    }
+}
 
 /// The ranges of a file's first `size` bytes that hold data, in order and not touching each other; the rest are holes.
 ///

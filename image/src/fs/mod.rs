@@ -35,7 +35,7 @@ pub use entry::{
     rename,
 };
 pub use error::{Act, Cause, FsError};
-pub use holes::data_ranges;
+pub use holes::{data_of, data_ranges};
 pub use name::{Shown, check_name};
 pub use remove::{remove, remove_tree};
 pub use stack::{DirStack, OPEN_LEVELS};

@@ -1,1 +1,226 @@
+//! From a tree to a version and back.
 
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
+
+use simulcast_protocol::name::ImageRef;
+use tempfile::TempDir;
+
+use super::*;
+use crate::apply::Install;
+use crate::capture::{CaptureReport, Import, ScanScope, import_tree};
+use crate::manifest::Manifest;
+
+fn import(store: &Store, name: &str, tree: &Path) -> (StoredVersion, CaptureReport) {
+    let import = Import {
+        image: name.parse().unwrap(),
+        source: BTreeMap::new(),
+        created: 0,
+        level: 1,
+        threads: 2,
+    };
+    let scope = ScanScope {
+        excluded: &|_, _| false,
+        closed: &HashSet::new(),
+    };
+    import_tree(store, crate::fs::open_root(tree).unwrap(), &scope, import).unwrap()
+}
+
+fn install(store: &Store, manifest: &Manifest, target: &Path, order: impl Iterator<Item = usize>) {
+    let install = Install::begin(manifest, crate::fs::open_root(target).unwrap()).unwrap();
+    let mut worker = install.writer().worker().unwrap();
+    let missing = install.writer().missing_chunks();
+    for index in order.filter(|&index| missing[index]) {
+        let mut stored = store.chunks().read(&manifest.chunks[index].handle.id).unwrap();
+        install
+            .writer()
+            .chunk(&mut worker, u32::try_from(index).unwrap(), &mut stored)
+            .unwrap();
+    }
+    assert!(install.finish().unwrap().limited.is_empty());
+}
+
+fn tree() -> TempDir {
+    let tree = TempDir::new().unwrap();
+    let at = |name: &str| tree.path().join(name);
+    fs::create_dir_all(at("a/b/c")).unwrap();
+    fs::write(at("a/one"), b"1").unwrap();
+    fs::write(at("a/same"), b"1").unwrap();
+    fs::write(at("a/empty"), b"").unwrap();
+    fs::hard_link(at("a/one"), at("a/b/link")).unwrap();
+    symlink("../nowhere", at("a/b/c/dangling")).unwrap();
+    let big: Vec<u8> = (0..9_500_000u32)
+        .map(|i| (i % 251) as u8 ^ (i >> 12) as u8)
+        .collect();
+    fs::write(at("big"), &big).unwrap();
+    let sparse = fs::File::create(at("sparse")).unwrap();
+    sparse.set_len(5 << 30).unwrap();
+    sparse.write_all_at(&[7; 70_000], 3 << 30).unwrap();
+    for number in 0..300 {
+        fs::write(
+            at(&format!("a/b/file{number}")),
+            format!("{number}").repeat(number),
+        )
+        .unwrap();
+    }
+    tree
+}
+
+fn same(left: &Path, right: &Path) {
+    let output = rsync(left, right);
+    assert_eq!(output, "", "differences between {left:?} and {right:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test compares with a real rsync")]
+fn rsync(left: &Path, right: &Path) -> String {
+    let output = std::process::Command::new("rsync")
+        .args(["-aHAXSn", "--checksum", "--delete", "--itemize-changes"])
+        .args([left.join(""), right.join("")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_tree_survives_import_and_install_in_any_order() {
+    let (tree, state) = (tree(), TempDir::new().unwrap());
+    let store = Store::open(state.path()).unwrap();
+    let (version, report) = import(&store, "golden", tree.path());
+    let manifest = &version.signed.manifest;
+    assert_eq!(report.scan.files, 305);
+    assert!(manifest.stored_bytes() < 10_000_000);
+    let count = manifest.chunks.len();
+    assert!(count > 2);
+    for order in [(0..count).collect::<Vec<_>>(), (0..count).rev().collect()] {
+        let target = TempDir::new().unwrap();
+        install(&store, manifest, target.path(), order.into_iter());
+        same(tree.path(), target.path());
+        let sparse = fs::metadata(target.path().join("sparse")).unwrap();
+        assert!(std::os::unix::fs::MetadataExt::blocks(&sparse) * 512 < 1 << 20);
+    }
+}
+
+#[test]
+fn an_interrupted_install_goes_on_with_what_it_lacks() {
+    let (tree, state, target) = (tree(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = Store::open(state.path()).unwrap();
+    let (version, _) = import(&store, "golden", tree.path());
+    let manifest = &version.signed.manifest;
+    let root = || crate::fs::open_root(target.path()).unwrap();
+    let first = Install::begin(manifest, root()).unwrap();
+    let mut worker = first.writer().worker().unwrap();
+    let mut stored = store.chunks().read(&manifest.chunks[0].handle.id).unwrap();
+    first.writer().chunk(&mut worker, 0, &mut stored).unwrap();
+    assert!(matches!(
+        first.finish(),
+        Err(crate::apply::ApplyError::Incomplete(_))
+    ));
+    fs::write(target.path().join("a/stray"), b"left over").unwrap();
+
+    let second = Install::begin(manifest, root()).unwrap();
+    assert!(second.bytes_found() > 0);
+    let missing = second.writer().missing_chunks();
+    assert!(!missing[0]);
+    assert!(missing[1..].iter().all(|&missing| missing));
+    drop(second);
+    install(&store, manifest, target.path(), 0..manifest.chunks.len());
+    same(tree.path(), target.path());
+}
+
+#[test]
+fn the_next_version_keeps_chunks_and_moves_little() {
+    let (tree, state) = (tree(), TempDir::new().unwrap());
+    let store = Store::open(state.path()).unwrap();
+    let (one, _) = import(&store, "golden", tree.path());
+    let (again, report) = import(&store, "golden", tree.path());
+    assert_eq!(report.pack.chunks_new, 0);
+    assert_eq!(again.signed.manifest.chunks, one.signed.manifest.chunks);
+    let big = fs::OpenOptions::new()
+        .write(true)
+        .open(tree.path().join("big"))
+        .unwrap();
+    big.write_all_at(b"patched", 5_000_000).unwrap();
+    fs::remove_file(tree.path().join("a/b/file7")).unwrap();
+    let (three, report) = import(&store, "golden", tree.path());
+    assert_eq!(report.pack.chunks_new, 1);
+    assert_eq!(three.reference().to_string(), "golden@3");
+    let target = TempDir::new().unwrap();
+    install(
+        &store,
+        &three.signed.manifest,
+        target.path(),
+        0..three.signed.manifest.chunks.len(),
+    );
+    same(tree.path(), target.path());
+    assert_eq!(fsck(&store, 2).unwrap().findings, []);
+}
+
+#[test]
+fn collecting_removes_what_no_version_needs() {
+    let (tree, state) = (tree(), TempDir::new().unwrap());
+    let store = Store::open(state.path()).unwrap();
+    import(&store, "golden", tree.path());
+    assert_eq!(collect(&store, false).unwrap().unneeded, []);
+    let golden: ImageRef = "golden".parse().unwrap();
+    let lease = store
+        .lease(&golden.name, simulcast_protocol::name::Version::FIRST)
+        .unwrap();
+    let error = store.remove(&golden, false).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "golden@1 is being sent to nodes; wait until they have it, nothing was changed"
+    );
+    drop(lease);
+    store.remove(&golden, false).unwrap();
+    let planned = collect(&store, true).unwrap();
+    assert!(!planned.unneeded.is_empty());
+    assert_eq!(collect(&store, false).unwrap(), planned);
+    assert_eq!(collect(&store, false).unwrap().unneeded, []);
+    let writing = store.lock_for_writing().unwrap();
+    assert!(matches!(collect(&store, false), Err(StoreError::Writing(_))));
+    drop(writing);
+}
+
+#[test]
+fn damage_is_found_and_named_and_healed_by_a_capture() {
+    let (tree, state) = (tree(), TempDir::new().unwrap());
+    let store = Store::open(state.path()).unwrap();
+    let (version, _) = import(&store, "golden", tree.path());
+    let path = store.chunks().path(&version.signed.manifest.chunks[0].handle.id);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let findings = fsck(&store, 2).unwrap().findings;
+    assert_eq!(findings.len(), 1);
+    assert!(
+        findings[0]
+            .problem
+            .ends_with("is damaged: its bytes do not match its name"),
+        "{findings:?}"
+    );
+    assert!(!findings[0].files.is_empty());
+    fs::remove_file(&path).unwrap();
+    assert!(fsck(&store, 1).unwrap().findings[0].problem.contains("missing"));
+    import(&store, "golden", tree.path());
+    assert_eq!(fsck(&store, 1).unwrap().findings, []);
+}
+
+#[test]
+fn two_captures_of_one_image_exclude_each_other() {
+    let state = TempDir::new().unwrap();
+    let store = Store::open(state.path()).unwrap();
+    let golden = "golden".parse().unwrap();
+    let first = store.lock_image(&golden).unwrap();
+    let error = store.lock_image(&golden).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("another capture of image golden is running"),
+        "{error}"
+    );
+    drop(first);
+    store.lock_image(&golden).unwrap();
+}
