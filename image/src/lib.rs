@@ -10,3 +10,4 @@ pub mod chunk;
 pub mod fs;
 pub mod manifest;
 pub mod store;
+pub mod update;

@@ -95,6 +95,11 @@ impl FileContent {
         &self.holes
     }
 
+    /// Bytes that the file takes on disk: its length without its holes.
+    pub fn allocated(&self) -> u64 {
+        self.size - self.holes.iter().map(|hole| hole.len).sum::<u64>()
+    }
+
     /// The parts in file order.
     pub fn parts(&self) -> impl ExactSizeIterator<Item = PartPlace> {
         let parts = match (&self.parts, self.size) {

@@ -20,11 +20,12 @@ use simulcast_protocol::name::{ImageName, Version};
 
 pub use check::Unsound;
 pub use codec::DecodeError;
+pub(crate) use content::content_id;
 pub use content::{FileContent, Hole, PartPlace, zero_part_id};
 pub use signature::{KeyError, SignatureError, SignedManifest, SigningKey, VerifyingKey};
 
 use crate::chunk::ChunkHandle;
-use crate::fs::{Device, Meta};
+use crate::fs::{self, Device, Meta};
 
 /// An image version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,6 +186,28 @@ impl Manifest {
 }
 
 impl Kind {
+    /// The kind that the kernel has for it; a hard link counts as a file.
+    pub fn fs_kind(&self) -> fs::Kind {
+        match self {
+            Self::Directory => fs::Kind::Dir,
+            Self::File(_) | Self::HardLink(_) => fs::Kind::File,
+            Self::Symlink(_) => fs::Kind::Symlink,
+            Self::CharDevice(_) => fs::Kind::CharDevice,
+            Self::BlockDevice(_) => fs::Kind::BlockDevice,
+            Self::Fifo => fs::Kind::Fifo,
+            Self::Socket => fs::Kind::Socket,
+        }
+    }
+
+    /// What `mknod` makes it from, for those that it makes.
+    pub fn node(&self) -> Option<(fs::Kind, Device)> {
+        match self {
+            Self::CharDevice(device) | Self::BlockDevice(device) => Some((self.fs_kind(), *device)),
+            Self::Fifo | Self::Socket => Some((self.fs_kind(), Device::default())),
+            _ => None,
+        }
+    }
+
     /// One letter, as `ls -l` shows it.
     pub fn letter(&self) -> char {
         match self {
