@@ -2,5 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod delta;
 pub mod filter;
 pub mod fs;
