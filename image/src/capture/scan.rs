@@ -371,7 +371,7 @@ fn special(stack: &DirStack, name: &[u8], stat: Stat) -> Result<(ScannedKind, fs
 fn holes_between(data: &[Range<u64>], size: u64) -> Vec<Hole> {
     let mut holes = Vec::new();
     let mut at = 0;
-    for range in data.iter().cloned().chain([size..size]) {
+    for range in data.iter().cloned().chain(std::iter::once(size..size)) {
         if range.start > at {
             holes.push(Hole {
                 start: at,
