@@ -131,6 +131,14 @@ impl Manifest {
         codec::decode(bytes)
     }
 
+    /// Checks everything that the type promises, as decoding does too.
+    ///
+    /// # Errors
+    /// [`Unsound`] with the first thing that is wrong.
+    pub fn check(&self) -> Result<(), Unsound> {
+        check::check(self)
+    }
+
     /// The path of an entry below the root, without a leading slash; empty for the root itself.
     pub fn path(&self, index: u32) -> Vec<u8> {
         let mut names = Vec::new();
@@ -141,6 +149,20 @@ impl Manifest {
         }
         names.reverse();
         names.join(&b'/')
+    }
+
+    /// The entry at a path below the root, names joined by `/`; the empty path is the root.
+    pub fn find(&self, path: &[u8]) -> Option<u32> {
+        let mut at = 0;
+        for name in path.split(|&byte| byte == b'/').filter(|_| !path.is_empty()) {
+            let end = self.subtree_end(at);
+            let mut child = at + 1;
+            while child < end && *self.entries[child as usize].name != *name {
+                child = self.subtree_end(child);
+            }
+            at = Some(child).filter(|&child| child < end)?;
+        }
+        Some(at)
     }
 
     /// The entry that carries the inode: the entry itself, or what it is a hard link to.

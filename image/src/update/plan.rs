@@ -11,6 +11,7 @@ use super::local::{Installed, hash};
 use super::sources::Sources;
 use super::{STAGE, UpdateError};
 use crate::apply::{Visitor, compare, join};
+use crate::filter::Side;
 use crate::fs::{self, Device, DirCache, DirStack, FsError, Kind as FsKind, Meta, Stat};
 use crate::manifest::{Entry, FileContent, Kind, Manifest, content_id};
 
@@ -19,8 +20,9 @@ const DIRECTORIES: usize = 64;
 
 /// How a plan is made.
 pub struct PlanOptions<'a> {
-    /// Whether a path is protected: neither written nor deleted. The flag says that it is a directory.
-    pub protects: &'a dyn Fn(&[u8], bool) -> bool,
+    /// What is protected: not written where the sender's side excludes it, not deleted where the receiver's does. The
+    /// flag says that the path is a directory.
+    pub protects: &'a dyn Fn(Side, &[u8], bool) -> bool,
     /// Whether what the version does not have is deleted.
     pub delete: bool,
     /// Whether every file is read, instead of trusting length and time of those that `installed` knows.
@@ -191,8 +193,8 @@ struct Planner<'a, 'm> {
 impl Visitor for Planner<'_, '_> {
     type Error = UpdateError;
 
-    fn skips(&mut self, path: &[u8], directory: bool) -> bool {
-        let protected = !path.starts_with(STAGE) && (self.options.protects)(path, directory);
+    fn skips(&mut self, side: Side, path: &[u8], directory: bool) -> bool {
+        let protected = !path.starts_with(STAGE) && (self.options.protects)(side, path, directory);
         self.plan.protected += u64::from(protected);
         protected
     }
@@ -214,7 +216,7 @@ impl Visitor for Planner<'_, '_> {
             let protects = self.options.protects;
             let stage = name.starts_with(STAGE) && dir.depth() == 0;
             self.extras.take(dir, name, found, &mut |path, directory| {
-                !stage && protects(path, directory)
+                !stage && protects(Side::Receiver, path, directory)
             })?;
         }
         Ok(())
@@ -235,7 +237,7 @@ impl Planner<'_, '_> {
             let protects = self.options.protects;
             self.cleared
                 .take(dir, &entry.name, found, &mut |path, directory| {
-                    protects(path, directory)
+                    protects(Side::Receiver, path, directory)
                 })?;
         }
         let same_kind = match (&entry.kind, found.kind) {

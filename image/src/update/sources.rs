@@ -12,12 +12,17 @@ use crate::manifest::Manifest;
 
 use super::UpdateError;
 
+/// Directory and name of a file.
+type Path = (Vec<u8>, Vec<u8>);
+
+/// Offset of a part in a file, and its index.
+type Found = (u64, u32);
+
 /// Parts of the target version, by hash, and for each the first place in the tree that has it.
 #[derive(Debug)]
 pub(super) struct Sources {
     index: HashMap<PartId, u32>,
-    /// Directory, name, and the parts that they give: (offset, part).
-    files: BTreeMap<(Vec<u8>, Vec<u8>), Vec<(u64, u32)>>,
+    files: BTreeMap<Path, Vec<Found>>,
     found: Vec<bool>,
 }
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::capture::{Import, ScanScope, import_tree};
+use crate::filter::Side;
 use crate::manifest::Manifest;
 use crate::store::{ChunkStore, Store};
 
@@ -93,13 +94,13 @@ fn import(store: &Store, tree: &Path) -> Manifest {
         .manifest
 }
 
-fn nothing(_: &[u8], _: bool) -> bool {
+fn nothing(_: Side, _: &[u8], _: bool) -> bool {
     false
 }
 
 fn options<'a>(
     installed: Option<&'a Manifest>,
-    protects: &'a dyn Fn(&[u8], bool) -> bool,
+    protects: &'a dyn Fn(Side, &[u8], bool) -> bool,
 ) -> PlanOptions<'a> {
     PlanOptions {
         protects,
@@ -183,7 +184,7 @@ fn what_is_protected_is_neither_written_nor_deleted() {
     let (_state, tree, store) = golden();
     let one = import(&store, tree.path());
     let node = TempDir::new().unwrap();
-    let protects = |path: &[u8], _: bool| path == b"etc/hosts" || path.starts_with(b"etc/ssh/key");
+    let protects = |_: Side, path: &[u8], _: bool| path == b"etc/hosts" || path.starts_with(b"etc/ssh/key");
     fs::create_dir_all(node.path().join("etc/ssh")).unwrap();
     fs::write(node.path().join("etc/ssh/key"), "its own").unwrap();
     fs::write(node.path().join("etc/hosts"), "its own").unwrap();
