@@ -62,14 +62,15 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<Output> {
 /// The command line as a person would type it, for messages.
 pub fn line(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|a| {
-        let text = a.to_string_lossy();
-        if text.is_empty() || text.contains(char::is_whitespace) {
-            format!("{text:?}")
-        } else {
-            text.into_owned()
-        }
-    }));
+    words.extend(
+        command
+            .get_args()
+            .map(|argument| match argument.to_string_lossy() {
+                script if script.contains('\n') => "'(script)'".to_owned(),
+                text if text.is_empty() || text.contains(' ') => format!("{text:?}"),
+                text => text.into_owned(),
+            }),
+    );
     words.join(" ")
 }
 

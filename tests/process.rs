@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{command, wait};
@@ -102,7 +102,7 @@ impl Process {
             Ok(status) => Ok(status),
             Err(error) => {
                 self.kill();
-                Err(error.context(self.log_tail()))
+                Err(anyhow!("{error:#}{}", self.log_tail()))
             }
         }
     }
@@ -139,7 +139,7 @@ impl Process {
                 (None, None) => Ok(None),
             }
         });
-        waited.map_err(|error| error.context(self.log_tail()))
+        waited.map_err(|error| anyhow!("{error:#}{}", self.log_tail()))
     }
 
     /// Sends `signal` to the process, if it still runs.

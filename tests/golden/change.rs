@@ -79,7 +79,7 @@ pub fn packages(tree: &Path, debian: &Debian) -> Result<Packages> {
     };
     let mut inside = command_in(tree, "golden", None, &[bind]);
     // The tree is thrown away after the run, so dpkg need not sync every file.
-    let apt = "DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-download --allow-downgrades \
+    let apt = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Sandbox::User=root \
                -o Dpkg::Options::=--force-unsafe-io -o Dpkg::Options::=--force-confold \
                install /mnt/*.deb \"$@\"";
     let removals = REMOVED.iter().map(|name| format!("{name}-"));

@@ -67,9 +67,9 @@ impl Namespace {
         let mut rules = String::from("add table netdev lab\ndelete table netdev lab\n");
         if parts > 0 {
             rules.push_str(&format!(
-                "table netdev lab {{ chain loss {{\n\
+                "table netdev lab {{\nchain loss {{\n\
                  type filter hook ingress device \"{INTERFACE}\" priority 0; policy accept;\n\
-                 numgen random mod {LOSS_PARTS} < {parts} counter drop\n}} }}\n"
+                 numgen random mod {LOSS_PARTS} < {parts} counter drop\n}}\n}}\n"
             ));
         }
         run_with_input(self.command("nft").args(["-f", "-"]), &rules)
