@@ -1,11 +1,17 @@
 //! What a link does to packets: loss, rate, offload, up and down; and what went over it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use simulcast_protocol::units::Rate;
 
 use super::{INTERFACE, Namespace};
 use crate::command::{command, read, run, run_with_input};
+use crate::wait;
+
+/// How long the kernel may take to bring a port up.
+const PORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Loss is given to `nft` in parts of this many.
 const LOSS_PARTS: u32 = 1_000_000;
@@ -109,6 +115,7 @@ impl Namespace {
             &self.netns,
             "link",
             "set",
+            "dev",
             INTERFACE,
             "gso_max_segs",
             segments,
@@ -117,15 +124,32 @@ impl Namespace {
         Ok(())
     }
 
-    /// Takes the cable out or puts it in: the port of the bridge goes down or up.
+    /// Takes the cable out or puts it in: the port of the bridge goes down or up, and forwards again on return.
     ///
     /// # Errors
     /// When `ip` refuses.
     pub fn set_connected(&self, connected: bool) -> Result<()> {
         let state = if connected { "up" } else { "down" };
-        run(command("ip").args(["-n", &self.switch, "link", "set", &self.name, state]))
+        run(command("ip").args(["-n", &self.switch, "link", "set", "dev", &self.name, state]))
             .with_context(|| format!("set the port of {} {state}", self.name))?;
-        Ok(())
+        if connected { self.wait_for_port() } else { Ok(()) }
+    }
+
+    /// The kernel brings ports up in its own time; what is sent until then is lost, and with a group membership
+    /// report among it, a bridge that snoops would not know the member until it asks again.
+    pub(super) fn wait_for_port(&self) -> Result<()> {
+        let show = |netns: &str, interface: &str| {
+            read(command("ip").args(["-n", netns, "-d", "-j", "link", "show", "dev", interface]))
+        };
+        wait::until(
+            &format!("the port of {} to forward", self.name),
+            PORT_LIMIT,
+            || {
+                let forwards = show(&self.switch, &self.name)?.contains("\"state\":\"forwarding\"");
+                let up = show(&self.netns, INTERFACE)?.contains("\"operstate\":\"UP\"");
+                Ok((forwards && up).then_some(()))
+            },
+        )
     }
 
     /// What went over the machine's interface so far.

@@ -59,12 +59,13 @@ impl<'run> Network<'run> {
         add_namespace(&switch)?;
         // Without a forwarding delay the ports carry traffic at once. A bridge floods until its first query could
         // have been answered; a response interval of 1 s instead of 10, set before it becomes the querier, makes it
-        // snoop that much earlier.
+        // snoop that much earlier. It asks by IGMPv3 and MLDv2: version 2's reports are flooded as well meanwhile,
+        // and a member that hears another's report keeps silent, so that the bridge never learns of it.
         let bridge = format!(
-            "link add br0 type bridge forward_delay 0 mcast_snooping {snoop} \
-             mcast_query_response_interval 100\n\
-             link set br0 type bridge mcast_querier {querier}\n\
-             link set br0 up\n"
+            "link add name br0 type bridge forward_delay 0 mcast_snooping {snoop} mcast_igmp_version 3 \
+             mcast_mld_version 2 mcast_query_response_interval 100\n\
+             link set dev br0 type bridge mcast_querier {querier}\n\
+             link set dev br0 up\n"
         );
         ip_batch(&switch, &bridge).context("make the bridge")?;
         Ok(Self { run, switch })
@@ -79,25 +80,27 @@ impl<'run> Network<'run> {
         add_namespace(&netns)?;
         // All its traffic goes out by the one interface, as on a machine with a default route.
         let port = format!(
-            "link add {name} mtu 1500 type veth peer name {INTERFACE} mtu 1500 netns {netns}\n\
-             link set {name} master br0 up\n"
+            "link add name {name} mtu 1500 type veth peer name {INTERFACE} mtu 1500 netns {netns}\n\
+             link set dev {name} master br0 up\n"
         );
         ip_batch(&self.switch, &port).with_context(|| format!("join {name} to the bridge"))?;
         let inside = format!(
-            "link set lo up\n\
+            "link set dev lo up\n\
              address add 10.77.0.{number}/24 dev {INTERFACE}\n\
              address add fd77::{number:x}/64 dev {INTERFACE} nodad\n\
-             link set {INTERFACE} up\n\
+             link set dev {INTERFACE} up\n\
              route add default dev {INTERFACE}\n"
         );
         ip_batch(&netns, &inside).with_context(|| format!("give {name} its address"))?;
-        Ok(Namespace {
+        let namespace = Namespace {
             name: name.to_owned(),
             netns,
             switch: self.switch.clone(),
             address: format!("10.77.0.{number}"),
             logs: self.run.make_dir("logs")?,
-        })
+        };
+        namespace.wait_for_port()?;
+        Ok(namespace)
     }
 }
 
