@@ -1,1 +1,3 @@
-//! placeholder
+//! Sockets and clocks that drive the protocol. Sees chunks, never files.
+
+pub mod http;
