@@ -8,5 +8,6 @@
 
 pub mod id;
 pub mod limits;
+pub mod multicast;
 pub mod name;
 pub mod units;
