@@ -9,5 +9,6 @@
 pub mod api;
 pub mod id;
 pub mod limits;
+pub mod multicast;
 pub mod name;
 pub mod units;
