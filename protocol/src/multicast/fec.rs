@@ -104,6 +104,8 @@ impl Symbols {
             self.source[start..start + self.symbol].copy_from_slice(payload);
             self.source_count += 1;
         } else {
+            let missing = self.growth(number);
+            self.parity.reserve_exact(missing);
             self.parity.extend_from_slice(payload);
             self.parity_numbers.push(number - self.sources);
         }
@@ -120,6 +122,16 @@ impl Symbols {
     /// Bytes of memory that the buffers take.
     pub(crate) fn memory(&self) -> u64 {
         u64::try_from(self.source.capacity() + self.parity.capacity()).unwrap_or(u64::MAX)
+    }
+
+    /// Bytes of memory that taking symbol `number` adds: parity grows by sixteen symbols at a time.
+    pub(crate) fn growth(&self, number: u16) -> usize {
+        let full = self.parity.len() + self.symbol > self.parity.capacity();
+        if number >= self.sources && full {
+            16 * self.symbol
+        } else {
+            0
+        }
     }
 
     fn has(&self, number: u16) -> bool {

@@ -13,7 +13,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use crate::multicast::fec::Gathered;
 use crate::multicast::key::{ReceiverId, ReceiverKeys, SessionId};
 use crate::multicast::limits::{QUIET_PACKETS, WIRE_OVERHEAD_BYTES};
-use crate::multicast::packet::{self, Announce, Data, Fin, Kind, Malformed, Reason, Report};
+use crate::multicast::packet::{self, Announce, Data, Fin, Kind, Malformed, Phase, Reason, Report};
 use crate::multicast::set::ChunkSet;
 use crate::multicast::stats::ReceiverStats;
 use crate::multicast::table::Geometry;
@@ -260,10 +260,12 @@ impl Receiver {
             self.stats.implausible += 1;
             return Ok(());
         }
+        // Before the first announce nothing says which numbers can be.
+        let tx_seq = if self.heard.is_some() { data.tx_seq } else { 0 };
         let symbol = Symbol {
             chunk: data.chunk,
             number: data.symbol,
-            tx_seq: data.tx_seq,
+            tx_seq,
             payload: data.payload,
         };
         match self.gathering.add(geometry, &mut self.stats, &symbol) {
@@ -357,7 +359,9 @@ impl Receiver {
             if open.planned && open.nak_at.take().is_some() {
                 self.stats.suppressed += 1;
             }
-            if plan.is_none() && open.nak_at.is_none() && tx_seq >= open.last_seq {
+            // When nothing is planned at all, a number that seems to come after the last one was forged.
+            let over = tx_seq >= open.last_seq || announce.phase == Phase::Idle;
+            if plan.is_none() && open.nak_at.is_none() && over {
                 open.nak_at = Some(now + self.reporter.back_off(deficit, &mut self.rng));
             }
         }

@@ -16,6 +16,9 @@ use simulcast_protocol::multicast::{
 
 use crate::scenario::{Scenario, Spec};
 
+/// Events after which a run counts as a live-lock: ten times what the largest takes.
+const MOST_STEPS: u64 = 50_000_000;
+
 /// What happens at a moment.
 enum Event {
     SenderWake,
@@ -161,12 +164,14 @@ impl World {
     }
 
     fn new_sender(scenario: &Scenario, now: Time, session: u64) -> Sender {
-        let last_join = scenario.receivers.iter().map(|spec| {
-            spec.join
-                + spec
-                    .crash
-                    .map_or(Duration::ZERO, |(at, back)| at + back.unwrap_or_default())
-        });
+        let return_of = |spec: &Spec| {
+            let crash = spec
+                .crash
+                .map_or(Duration::ZERO, |(at, back)| at + back.unwrap_or_default());
+            let link = spec.down.down.map_or(Duration::ZERO, |(_, up)| up);
+            (spec.join + crash).max(link)
+        };
+        let last = scenario.receivers.iter().map(return_of).max().unwrap_or_default();
         let config = SenderConfig {
             session: session_id(session),
             key: key(session),
@@ -178,8 +183,8 @@ impl World {
             min_receivers: 1,
             max_wait: Duration::ZERO,
             // Open until the last one has come, so that a run does not depend on who happens to be done first.
-            join_wait: last_join.clone().max().unwrap_or_default() + Duration::from_secs(5),
-            linger: last_join.max().unwrap_or_default() + Duration::from_millis(500),
+            join_wait: last + Duration::from_secs(5),
+            linger: last + Duration::from_millis(1_500),
             memory: scenario.sender_memory,
             max_segments: scenario.segments,
         };
@@ -193,6 +198,7 @@ impl World {
     }
 
     fn run(mut self) -> Outcome {
+        let mut steps = 0u64;
         while let Some(Reverse((time, id))) = self.heap.pop() {
             assert!(time >= self.now, "time goes forward");
             self.now = time;
@@ -203,6 +209,8 @@ impl World {
                 self.state()
             );
             let event = self.events.remove(&id).unwrap();
+            steps += 1;
+            assert!(steps < MOST_STEPS, "no end after {steps} events: {}", self.state());
             self.step(event);
             if self.finished.is_some() && self.nodes.iter().all(Node::rests) {
                 break;
@@ -360,11 +368,12 @@ impl World {
     fn restart_sender(&mut self) {
         self.session += 1;
         self.sender = Self::new_sender(&self.scenario, self.now, self.session);
-        (self.finished, self.sender_wake) = (None, None);
+        // The new one knows nothing of what the old one sent just before.
+        (self.finished, self.sender_wake, self.bucket) = (None, None, 0.0);
         self.drain_sender();
         for index in 0..self.nodes.len() {
             if self.nodes[index].machine.is_some() {
-                let (life, wait) = (self.nodes[index].life, self.rng.random_range(300..700));
+                let (life, wait) = (self.nodes[index].life, self.rng.random_range(300..400));
                 self.at(self.now + Duration::from_millis(wait), Event::Rejoin(index, life));
             }
         }
@@ -441,8 +450,7 @@ impl World {
         let bound = node
             .spec
             .memory
-            .max(u64::try_from(largest * 2 + 257 * 128).unwrap())
-            + 257 * 128 * 2;
+            .max(u64::try_from(2 * largest + 17 * 128).unwrap());
         assert!(
             stats.memory_peak <= bound,
             "receiver {index} held {} of {bound} bytes",

@@ -96,6 +96,10 @@ impl Gathering {
             };
             self.open.insert(chunk, open);
         }
+        if !self.grow_room(stats, symbol) {
+            stats.no_room += 1;
+            return Took::Nothing;
+        }
         let Some(open) = self.open.get_mut(&chunk) else {
             stats.unneeded += 1;
             return Took::Nothing;
@@ -198,6 +202,31 @@ impl Gathering {
         true
     }
 
+    /// Makes room for another parity symbol of an open chunk: the other chunk with the largest deficit goes. So the
+    /// chunk that needs least is always completed.
+    fn grow_room(&mut self, stats: &mut ReceiverStats, symbol: &Symbol<'_>) -> bool {
+        let growth = self
+            .open
+            .get(&symbol.chunk)
+            .map_or(0, |open| open.symbols.growth(symbol.number));
+        while growth > 0 && self.memory + u64_from(growth) > self.budget {
+            let others = self.open.iter().filter(|(chunk, _)| **chunk != symbol.chunk);
+            let Some((_, victim)) = others.map(|(chunk, open)| (open.symbols.deficit(), *chunk)).max() else {
+                return self.judged.is_empty();
+            };
+            self.evict(stats, victim);
+        }
+        true
+    }
+
+    fn evict(&mut self, stats: &mut ReceiverStats, chunk: u32) {
+        if let Some(open) = self.open.remove(&chunk) {
+            self.memory -= open.symbols.memory();
+            self.whole.insert(chunk);
+            stats.evicted += 1;
+        }
+    }
+
     /// Makes room for a new chunk. When the budget is used up, of the chunks that are not being sent now the one
     /// with the largest deficit goes, if more than a quarter of it lacks; otherwise the new one must wait, because
     /// fetching the rest of the old one costs less than fetching the new one again.
@@ -210,17 +239,11 @@ impl Gathering {
             }
             let quiet = self.open.iter().filter(|(_, open)| open.nak_at.is_some());
             let victim = quiet.map(|(chunk, open)| (open.symbols.deficit(), *chunk)).max();
-            let Some((deficit, chunk)) =
-                victim.filter(|(deficit, chunk)| *deficit > geometry.source_symbols(*chunk) / 4)
-            else {
+            let much = |&(deficit, chunk): &(u16, u32)| deficit > geometry.source_symbols(chunk) / 4;
+            let Some((_, chunk)) = victim.filter(much) else {
                 return false;
             };
-            debug_assert!(deficit > 0);
-            if let Some(open) = self.open.remove(&chunk) {
-                self.memory -= open.symbols.memory();
-            }
-            self.whole.insert(chunk);
-            stats.evicted += 1;
+            self.evict(stats, chunk);
         }
         true
     }

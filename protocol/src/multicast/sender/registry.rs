@@ -88,7 +88,8 @@ impl Registry {
         )
     }
 
-    /// Marks as silent whoever was not heard for the silence bound, and names them.
+    /// Marks as silent whoever was not heard for the silence bound, and names those that still lacked something;
+    /// the others left because they were done.
     pub(super) fn expire(&mut self, now: Time) -> Vec<ReceiverId> {
         let bound = self.silence();
         let late = |peer: &Peer| peer.alive && now.since(peer.heard) > bound;
@@ -103,6 +104,9 @@ impl Registry {
             self.put(*id, Some(old), Peer { alive: false, ..old });
         }
         silent
+            .into_iter()
+            .filter(|id| self.peers[id].missing > 0)
+            .collect()
     }
 
     fn put(&mut self, id: ReceiverId, old: Option<Peer>, new: Peer) {

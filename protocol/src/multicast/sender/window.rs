@@ -14,6 +14,7 @@ struct Job {
     chunk: u32,
     next: u16,
     left: u16,
+    count: u16,
     repair: bool,
     again: bool,
 }
@@ -34,6 +35,8 @@ pub(super) struct Window {
     repairs: VecDeque<u32>,
     wholes: VecDeque<u32>,
     jobs: VecDeque<Job>,
+    /// The whole chunk that began last.
+    youngest: Option<u32>,
     bytes: u64,
 }
 
@@ -77,6 +80,7 @@ impl Window {
             };
             let next = match next_repair {
                 Some(at) => self.repairs.remove(at).map(|chunk| (chunk, true)),
+                None if !self.may_begin() => return,
                 None => {
                     let at = self.wholes.iter().position(|&chunk| fits(chunk));
                     at.and_then(|at| self.wholes.remove(at))
@@ -85,15 +89,28 @@ impl Window {
             };
             let Some((chunk, repair)) = next else { return };
             let Turn { first, count, again } = wants.activate(chunk, geometry.source_symbols(chunk));
+            if !repair {
+                self.youngest = Some(chunk);
+            }
             self.jobs.push_back(Job {
                 chunk,
                 next: first,
+                count,
                 left: count,
                 repair,
                 again,
             });
             self.bytes += u64::try_from(geometry.chunk_bytes(chunk)).unwrap_or(0);
         }
+    }
+
+    /// Whether another whole chunk may begin: when the youngest is a sixteenth on its way. So chunks of equal length
+    /// end one after the other, and receivers need not check and write sixteen of them at once.
+    fn may_begin(&self) -> bool {
+        let youngest = self.jobs.iter().find(|job| Some(job.chunk) == self.youngest);
+        youngest.is_none_or(|job| {
+            u64::from(job.count - job.left) * u64_from(WINDOW_CHUNKS) >= u64::from(job.count)
+        })
     }
 
     /// The next symbol, of another chunk each time.
@@ -158,4 +175,8 @@ impl Window {
             symbols: job.left,
         })
     }
+}
+
+fn u64_from(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
