@@ -5,6 +5,7 @@
 //! queue that is bounded in bytes. No transport knows what a file is, and the workers do not know which transport
 //! brought a chunk.
 
+mod conduct;
 mod missing;
 mod over_http;
 mod queue;
@@ -13,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use conduct::{Choice, FetchError, Order, conduct};
 pub use missing::{Claim, Missing, Scope};
 pub use over_http::over_http;
 

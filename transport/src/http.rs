@@ -8,6 +8,7 @@
 //! network that you trust.
 
 mod chunks;
+pub mod credentials;
 mod error;
 mod retry;
 mod url;

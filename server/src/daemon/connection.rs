@@ -48,7 +48,7 @@ pub(super) async fn accept(listener: TcpListener, daemon: Arc<Daemon>, mut closi
     let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
     loop {
         let accepted = tokio::select! {
-            _ = closing.wait_for(|closing| *closing) => break,
+            () = said_so(&mut closing) => break,
             accepted = next(&listener, &places) => accepted,
         };
         let Some((stream, ends, place)) = accepted else {
@@ -102,7 +102,7 @@ async fn answer(stream: TcpStream, ends: Ends, router: Router, mut closing: watc
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = closing.wait_for(|closing| *closing) => {
+        () = said_so(&mut closing) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -110,4 +110,10 @@ async fn answer(stream: TcpStream, ends: Ends, router: Router, mut closing: watc
     if let Err(error) = ended {
         tracing::debug!(error = super::answer::chain(&error), peer = %ends.peer, "connection ended");
     }
+}
+
+/// Waits until the daemon ends.
+async fn said_so(closing: &mut watch::Receiver<bool>) {
+    // When the sender is gone, the daemon is gone.
+    drop(closing.wait_for(|closing| *closing).await);
 }
