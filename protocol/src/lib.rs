@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod id;
 pub mod limits;
+pub mod multicast;
 pub mod name;
 pub mod units;
