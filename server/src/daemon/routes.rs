@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use simulcast_image::store::StoreError;
 use simulcast_protocol::api::{Image, Images, Key, MANIFEST_HEADER, ROOT, Status, VERSION_HEADER};
@@ -21,6 +21,7 @@ use simulcast_protocol::name::{ImageName, ImageRef, Version};
 use super::Daemon;
 use super::answer::Refusal;
 use super::body::{Counted, FileBody};
+use super::deltas;
 use super::versions::blocking;
 
 type Answer<T> = Result<T, Refusal>;
@@ -35,7 +36,11 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/images", get(images))
         .route("/images/{name}", get(image))
         .route("/images/{name}/{version}/manifest", get(manifest))
-        .route("/chunks/{id}", get(chunk));
+        .route("/chunks/{id}", get(chunk))
+        .route(
+            "/manifests/{id}/files/{entry}/delta",
+            post(deltas::deltas).layer(DefaultBodyLimit::max(deltas::REQUEST_BYTES)),
+        );
     Router::new()
         .nest(ROOT, routes)
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path", ""))
