@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod control;
 pub mod id;
 pub mod limits;
 pub mod multicast;
