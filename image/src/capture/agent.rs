@@ -16,7 +16,7 @@ use super::message::{CAPTURE_PROTOCOL, FromAgent, FromServer, Request, prefix, r
 use super::pack::{PackSink, Packed, Packer, with_packer};
 use super::read::{ContentScanner, read_up_to};
 use super::scan::{Attempt, ScanError, ScanReport, ScanScope, ScanSink, scan};
-use crate::delta::{Signature, encode_delta};
+use crate::delta::{Signature, encode_part};
 use crate::filter::{ExclusionList, Exclusions, FilterError, Side};
 use crate::fs::{self, DirCache, FsError, Stat};
 
@@ -275,7 +275,7 @@ impl<W: Write + Send> Remote<'_, W> {
             if !self.sent.insert(part) {
                 continue;
             }
-            match signature.and_then(|signature| delta(signature, bytes)) {
+            match signature.and_then(|signature| encode_part(signature, bytes)) {
                 Some(delta) => {
                     let len = u32::try_from(read).expect("a part is at most 4 MiB");
                     self.send(&FromAgent::Delta { part, len, delta })?;
@@ -289,18 +289,6 @@ impl<W: Write + Send> Remote<'_, W> {
     fn changed(&self, held: &HeldBack, content: ScannedContent) -> Result<(), AgentError> {
         self.send(&FromAgent::Changed(held.entry, content))
     }
-}
-
-/// The compressed delta of a part, unless the part itself, compressed, is likely to be no larger.
-fn delta(signature: &Signature, bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut raw = Vec::new();
-    let stats = encode_delta(signature, bytes, bytes.len() as u64, &mut raw).ok()?;
-    if stats.literal_bytes > bytes.len() as u64 / 2 {
-        return None;
-    }
-    let mut frame = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
-    zstd_safe::compress(&mut frame, &raw, crate::chunk::DEFAULT_LEVEL).ok()?;
-    Some(frame)
 }
 
 /// Sends packed chunks.

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use simulcast_protocol::id::PartId;
-use simulcast_protocol::limits::{ENTRIES, FILE_BYTES, HOLES, PART_BYTES};
+use simulcast_protocol::limits::{ENTRIES, FILE_BYTES, HOLES};
 use simulcast_protocol::name::ImageName;
 
 use super::entry::{ScannedContent, ScannedEntry, ScannedKind};
@@ -16,7 +16,7 @@ use super::message::{CAPTURE_PROTOCOL, FromAgent, FromServer, Request, prefix, r
 use super::pack::{PackSink, Packed, Packer, with_packer};
 use super::scan::ScanReport;
 use super::version::VersionBuilder;
-use crate::delta::{ApplyLimits, Signature, apply_delta, signature};
+use crate::delta::{Signature, apply_part, signature};
 use crate::manifest::{FileContent, Kind, Manifest};
 use crate::store::{ContentReader, PartIndex, Store, StoreError, StoredVersion};
 
@@ -210,7 +210,8 @@ impl<R: Read, W: Write> Intake<'_, R, W> {
                 }
                 FromAgent::Delta { part, len, delta } => {
                     self.moved.deltas += delta.len() as u64;
-                    let bytes = apply(basis.as_ref(), len, &delta)?;
+                    let basis = basis.as_ref().ok_or_else(wrong_delta)?;
+                    let bytes = apply_part(basis, len, &delta).map_err(|_| wrong_delta())?;
                     if PartId::of(&bytes) != part {
                         return Err(StoreError::WrongPart.into());
                     }
@@ -246,24 +247,6 @@ impl<R: Read, W: Write> Intake<'_, R, W> {
     }
 }
 
-fn apply(basis: Option<&ContentReader<'_>>, len: u32, delta: &[u8]) -> Result<Vec<u8>, CaptureError> {
-    let wrong = || CaptureError::Agent("it sends a delta that cannot be applied".to_owned());
-    let limits = ApplyLimits::for_content(u64::from(len));
-    let raw_len = zstd_safe::get_frame_content_size(delta)
-        .ok()
-        .flatten()
-        .ok_or_else(wrong)?;
-    if len as usize > PART_BYTES || raw_len > limits.delta_bytes {
-        return Err(wrong());
-    }
-    let mut raw = Vec::with_capacity(usize::try_from(raw_len).map_err(|_| wrong())?);
-    zstd_safe::decompress(&mut raw, delta).map_err(|_| wrong())?;
-    let mut bytes = Vec::with_capacity(len as usize);
-    let basis = basis.ok_or_else(wrong)?;
-    apply_delta(&basis, &raw[..], &mut bytes, u64::from(len), limits).map_err(|_| wrong())?;
-    Ok(bytes)
-}
-
 /// The content of the file at `path`, if the version has one there.
 fn file_at<'m>(manifest: &'m Manifest, path: &[u8]) -> Option<&'m FileContent> {
     let (_, entry) = manifest.inode(manifest.find(path)?);
@@ -285,6 +268,10 @@ fn check_content(content: &ScannedContent) -> Result<(), CaptureError> {
             "it sends a file whose parts do not fit its size".to_owned(),
         ))
     }
+}
+
+fn wrong_delta() -> CaptureError {
+    CaptureError::Agent("it sends a delta that cannot be applied".to_owned())
 }
 
 fn unexpected(message: &FromAgent) -> CaptureError {

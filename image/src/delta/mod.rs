@@ -19,6 +19,7 @@
 mod apply;
 mod encode;
 mod ops;
+mod part;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use std::os::unix::fs::FileExt;
 
 pub use apply::{ApplyLimits, apply_delta};
 pub use encode::{DeltaStats, encode_delta};
+pub use part::{apply_part, encode_part};
 pub use signature::{Signature, block_bytes, signature};
 
 /// Below this size a delta costs more than it saves: a signature, a round trip, and blocks of a kilobyte.

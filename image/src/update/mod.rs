@@ -13,10 +13,12 @@ mod commit;
 mod extra;
 mod local;
 mod plan;
+mod rolling;
 mod sources;
 
 pub use commit::{Update, UpdateReport};
 pub use plan::{Action, Plan, PlanOptions, Summary};
+pub use rolling::{Candidate, ROLLING_BYTES, rolling_deltas};
 
 use crate::apply::ApplyError;
 use crate::fs::FsError;

@@ -10,9 +10,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::capture::{Import, ScanScope, import_tree};
+use crate::delta::Signature;
 use crate::filter::Side;
 use crate::manifest::Manifest;
-use crate::store::{ChunkStore, Store};
+use crate::store::{ChunkStore, PartIndex, Store};
 
 /// One path of a generated tree. Few names, so that the same path is often of another kind in the next tree.
 #[derive(Debug, Clone)]
@@ -255,5 +256,49 @@ fn an_abandoned_update_changes_nothing_and_a_killed_one_is_finished() {
     // The last one left its stage behind, as a killed one would.
     assert!(node.path().join(".simulcast-stage-0").exists());
     update(&store, &two, node.path(), &options(Some(&one), &nothing));
+    assert_eq!(differences(tree.path(), node.path(), &[]), "");
+}
+
+#[test]
+fn a_file_that_somebody_changed_goes_by_a_rolling_delta() {
+    let (_state, tree, store) = golden();
+    let one = import(&store, tree.path());
+    let node = TempDir::new().unwrap();
+    update(&store, &one, node.path(), &options(None, &nothing));
+    // Every part of the node's file is another one now, though nearly all bytes are the same.
+    let mut shifted = fs::read(node.path().join("srv/big")).unwrap();
+    shifted.insert(0, b'x');
+    fs::write(node.path().join("srv/big"), shifted).unwrap();
+    let root = || crate::fs::open_root(node.path()).unwrap();
+    let plan = Plan::make(&one, &root(), &options(Some(&one), &nothing)).unwrap();
+    let update = Update::begin(plan, root()).unwrap();
+    let candidates = update.rolling_candidates().unwrap();
+    let [candidate] = &candidates[..] else {
+        panic!("{candidates:?}")
+    };
+    let (mut worker, mut moved) = (update.worker().unwrap(), 0);
+    let sums = Signature::decode(
+        candidate.signature.as_bytes().to_vec(),
+        candidate.signature.basis_bytes(),
+    )
+    .unwrap();
+    let index = PartIndex::new(&one);
+    rolling_deltas(
+        &store,
+        &one,
+        &index,
+        candidate.entry,
+        &sums,
+        &candidate.parts,
+        |number, delta| {
+            moved += delta.len();
+            update.take_delta(&mut worker, candidate, number, &delta).unwrap()
+        },
+    )
+    .unwrap();
+    assert!(moved < 100_000, "{moved}");
+    assert!(candidate.spares > 40_000_000);
+    assert!(update.writer().missing_chunks().iter().all(|missing| !missing));
+    update.commit().unwrap();
     assert_eq!(differences(tree.path(), node.path(), &[]), "");
 }
