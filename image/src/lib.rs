@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod capture;
 pub mod chunk;
+pub mod filter;
 pub mod fs;
 pub mod manifest;
 pub mod store;
