@@ -7,7 +7,21 @@
 pub mod apply;
 pub mod capture;
 pub mod chunk;
+pub mod delta;
 pub mod filter;
 pub mod fs;
 pub mod manifest;
 pub mod store;
+pub mod update;
+
+/// An error with its causes as one line, for reports that travel or are kept.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

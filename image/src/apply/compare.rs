@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::os::fd::OwnedFd;
 
+use crate::filter::Side;
 use crate::fs::{self, DirStack, FsError, Kind as FsKind, Listing, Stat};
 use crate::manifest::{Kind, Manifest};
 
@@ -11,8 +12,9 @@ pub(crate) trait Visitor {
     /// Why the visitor cannot go on.
     type Error: From<FsError>;
 
-    /// Whether a path is left alone, with everything below it. The flag says that it is a directory.
-    fn skips(&mut self, path: &[u8], directory: bool) -> bool;
+    /// Whether a path is left alone, with everything below it. `side` is the sender for paths that the manifest has, the
+    /// receiver for those that only the tree has; the flag says that it is a directory.
+    fn skips(&mut self, side: Side, path: &[u8], directory: bool) -> bool;
 
     /// An entry of the manifest, and what stands at its path. `dir` stands at the deepest directory on the way to it
     /// that exists: the entry's own directory whenever `found` is something.
@@ -86,7 +88,11 @@ pub(crate) fn compare<V: Visitor>(
             }
             (None, Some(found)) => {
                 let name = name.expect("what was found has a name");
-                if !visitor.skips(&join(stack.path(), &name), found.kind == FsKind::Dir) {
+                if !visitor.skips(
+                    Side::Receiver,
+                    &join(stack.path(), &name),
+                    found.kind == FsKind::Dir,
+                ) {
                     visitor.extra(&stack, &name, &found)?;
                 }
             }
@@ -108,7 +114,7 @@ fn both<V: Visitor>(
     let entry = &manifest.entries[child as usize];
     let wanted_dir = entry.kind == Kind::Directory;
     let found_dir = found.is_some_and(|found| found.kind == FsKind::Dir);
-    if visitor.skips(&join(stack.path(), &entry.name), wanted_dir) {
+    if visitor.skips(Side::Sender, &join(stack.path(), &entry.name), wanted_dir) {
         return Ok(None);
     }
     visitor.entry(stack, child, found)?;
@@ -119,7 +125,7 @@ fn both<V: Visitor>(
     let mut below = child + 1;
     while wanted_dir && below < ends[child as usize] {
         let directory = manifest.entries[below as usize].kind == Kind::Directory;
-        if visitor.skips(&manifest.path(below), directory) {
+        if visitor.skips(Side::Sender, &manifest.path(below), directory) {
             below = ends[below as usize];
         } else {
             visitor.entry(stack, below, None)?;

@@ -38,17 +38,13 @@ impl<'m> Install<'m> {
     /// # Errors
     /// [`ApplyError::NotEmpty`], [`ApplyError::NoSpace`] before anything is written; else what the target refuses.
     pub fn begin(manifest: &'m Manifest, root: OwnedFd) -> Result<Self, ApplyError> {
-        let duplicate = |root: &OwnedFd| {
-            root.try_clone()
-                .map_err(|error| ApplyError::Io("open", String::new(), error))
-        };
         let names = fs::list(&root)?;
         let interrupted = names.iter().any(|(name, _)| name == MARKER);
-        let writer = Writer::new(manifest, Home::Root(duplicate(&root)?), |_| true);
+        let writer = Writer::new(manifest, Home::Root(fs::duplicate(&root)?), |_| true);
         let mut bytes_found = 0;
         if interrupted {
             let mut survey = Survey::new(&writer);
-            compare::compare(manifest, duplicate(&root)?, &mut survey)?;
+            compare::compare(manifest, fs::duplicate(&root)?, &mut survey)?;
             bytes_found = survey.bytes_found;
         } else if names.iter().any(|(name, _)| name != b"lost+found") {
             return Err(ApplyError::NotEmpty);
@@ -122,15 +118,9 @@ impl<'m> Install<'m> {
     fn skeleton(&self) -> Result<(), ApplyError> {
         let mut directories = self.directories()?;
         for (index, entry) in (0u32..).zip(&self.manifest.entries).skip(1) {
-            let (kind, device) = match &entry.kind {
-                Kind::File(_) | Kind::HardLink(_) => continue,
-                Kind::Directory => (FsKind::Dir, None),
-                Kind::Symlink(_) => (FsKind::Symlink, None),
-                Kind::CharDevice(device) => (FsKind::CharDevice, Some(*device)),
-                Kind::BlockDevice(device) => (FsKind::BlockDevice, Some(*device)),
-                Kind::Fifo => (FsKind::Fifo, None),
-                Kind::Socket => (FsKind::Socket, None),
-            };
+            if matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)) {
+                continue;
+            }
             let parent = self.manifest.path(entry.parent);
             let here = |error: FsError| error.under(&parent);
             let dir = directories.open(&parent)?;
@@ -140,11 +130,15 @@ impl<'m> Install<'m> {
                     other => other.map_err(here)?,
                 },
                 Kind::Symlink(target) => fs::make_symlink(&*dir, &entry.name, target).map_err(here)?,
-                _ => fs::make_node(&*dir, &entry.name, kind, device.unwrap_or_default()).map_err(here)?,
+                kind => {
+                    let (kind, device) = kind.node().expect("all other kinds are nodes");
+                    fs::make_node(&*dir, &entry.name, kind, device).map_err(here)?;
+                }
             }
             // Directories get theirs at the end: what is made in them would change their times.
-            if kind != FsKind::Dir {
-                let limitations = fs::apply_meta_at(&*dir, &entry.name, kind, &entry.meta).map_err(here)?;
+            if entry.kind != Kind::Directory {
+                let limitations =
+                    fs::apply_meta_at(&*dir, &entry.name, entry.kind.fs_kind(), &entry.meta).map_err(here)?;
                 self.writer.limited(index, limitations);
             }
         }
@@ -166,11 +160,7 @@ impl<'m> Install<'m> {
     }
 
     fn directories(&self) -> Result<DirCache, ApplyError> {
-        let root = self
-            .root
-            .try_clone()
-            .map_err(|error| ApplyError::Io("open", String::new(), error))?;
-        Ok(DirCache::new(root, DIRECTORIES))
+        Ok(DirCache::new(fs::duplicate(&self.root)?, DIRECTORIES))
     }
 
     fn sync(&self) -> Result<(), ApplyError> {
@@ -182,10 +172,7 @@ impl<'m> Install<'m> {
 fn check_space(manifest: &Manifest, root: impl AsFd) -> Result<(), ApplyError> {
     let stat =
         rustix::fs::fstatvfs(root).map_err(|errno| ApplyError::Io("examine", String::new(), errno.into()))?;
-    let needed: u64 = manifest
-        .files()
-        .map(|(_, content)| content.size() - content.holes().iter().map(|hole| hole.len).sum::<u64>())
-        .sum();
+    let needed: u64 = manifest.files().map(|(_, content)| content.allocated()).sum();
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if needed > free {
         return Err(ApplyError::NoSpace {

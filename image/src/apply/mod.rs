@@ -11,8 +11,10 @@ mod places;
 mod survey;
 mod writer;
 
-pub(crate) use content::check_content;
+pub(crate) use compare::{Visitor, compare, join, subtree_ends};
+pub(crate) use content::{check_content, read_exact_or_short};
 pub use install::{Install, InstallReport, MARKER};
+pub(crate) use writer::{Home, staged_name};
 pub use writer::{Worker, Writer};
 
 use std::io;

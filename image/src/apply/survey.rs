@@ -7,6 +7,7 @@ use super::install::MARKER;
 use super::places::Place;
 use super::writer::Writer;
 use super::{ApplyError, check_content};
+use crate::filter::Side;
 use crate::fs::{self, DirStack, Kind as FsKind, Shown, Stat};
 use crate::manifest::{FileContent, Kind};
 
@@ -74,7 +75,7 @@ impl<'w, 'm> Survey<'w, 'm> {
 impl Visitor for Survey<'_, '_> {
     type Error = ApplyError;
 
-    fn skips(&mut self, path: &[u8], _directory: bool) -> bool {
+    fn skips(&mut self, _side: Side, path: &[u8], _directory: bool) -> bool {
         path == MARKER || path == LOST_AND_FOUND
     }
 

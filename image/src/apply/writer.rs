@@ -26,7 +26,7 @@ const OPEN_FILES: usize = 128;
 
 /// Where files are written.
 #[derive(Debug)]
-pub(super) enum Home {
+pub(crate) enum Home {
     /// At their own paths below this directory.
     Root(OwnedFd),
     /// In this one directory, each named by its entry's number, to be renamed later.
@@ -52,7 +52,7 @@ pub struct Worker {
 }
 
 impl<'m> Writer<'m> {
-    pub(super) fn new(manifest: &'m Manifest, home: Home, wanted: impl Fn(u32) -> bool) -> Self {
+    pub(crate) fn new(manifest: &'m Manifest, home: Home, wanted: impl Fn(u32) -> bool) -> Self {
         let places = Places::new(manifest, wanted);
         Self {
             manifest,
@@ -118,6 +118,16 @@ impl<'m> Writer<'m> {
     /// As [`Writer::chunk`].
     pub fn part(&self, worker: &mut Worker, part: u32, bytes: &[u8]) -> Result<(), ApplyError> {
         self.fill(&mut worker.directories, &mut worker.last, part, bytes)
+    }
+
+    /// Whether a part is still wanted anywhere.
+    pub fn wants(&self, part: u32) -> bool {
+        self.places.wants(part)
+    }
+
+    /// Whether the file `entry` still waits for parts.
+    pub fn is_waiting(&self, entry: u32) -> bool {
+        self.places.is_waiting(entry)
     }
 
     /// What the target could not hold.
@@ -234,7 +244,7 @@ impl<'m> Writer<'m> {
         Ok(())
     }
 
-    pub(super) fn limited(&self, entry: u32, limitations: Vec<Limitation>) {
+    pub(crate) fn limited(&self, entry: u32, limitations: Vec<Limitation>) {
         if !limitations.is_empty() {
             let path = Shown(&self.manifest.path(entry)).to_string();
             let mut limited = self.limited.lock().expect("no holder panics");
@@ -246,7 +256,7 @@ impl<'m> Writer<'m> {
     }
 
     /// Makes the files that need no part: empty ones and ones of zeros.
-    pub(super) fn files_without_parts(&self, wanted: impl Fn(u32) -> bool) -> Result<(), ApplyError> {
+    pub(crate) fn files_without_parts(&self, wanted: impl Fn(u32) -> bool) -> Result<(), ApplyError> {
         let mut worker = self.worker()?;
         for (index, content) in self.manifest.files().filter(|&(index, _)| wanted(index)) {
             if content.parts().all(|place| place.part.is_none()) {
@@ -265,7 +275,7 @@ impl<'m> Writer<'m> {
 }
 
 /// The name of an entry in the staging directory.
-pub(super) fn staged_name(entry: u32) -> Vec<u8> {
+pub(crate) fn staged_name(entry: u32) -> Vec<u8> {
     entry.to_string().into_bytes()
 }
 
@@ -355,11 +365,15 @@ mod tests {
     #[test]
     fn data_lies_between_holes() {
         let hole = |start, len| Hole { start, len };
-        let data = |holes: &[Hole], start, end| data_between(holes, start, end).collect::<Vec<_>>();
-        assert_eq!(data(&[], 5, 9), [5..9]);
-        assert_eq!(data(&[hole(0, 6), hole(8, 100)], 5, 9), [6..8]);
-        assert_eq!(data(&[hole(0, 5), hole(9, 1)], 5, 9), [5..9]);
-        assert_eq!(data(&[hole(5, 1), hole(7, 1)], 5, 9), [6..7, 8..9]);
+        let data = |holes: &[Hole], start, end| {
+            data_between(holes, start, end)
+                .map(|data| (data.start, data.end))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(data(&[], 5, 9), [(5, 9)]);
+        assert_eq!(data(&[hole(0, 6), hole(8, 100)], 5, 9), [(6, 8)]);
+        assert_eq!(data(&[hole(0, 5), hole(9, 1)], 5, 9), [(5, 9)]);
+        assert_eq!(data(&[hole(5, 1), hole(7, 1)], 5, 9), [(6, 7), (8, 9)]);
         assert!(data(&[hole(0, 100)], 5, 9).is_empty());
     }
 }

@@ -21,6 +21,16 @@ pub struct ScannedEntry {
     pub meta: Meta,
 }
 
+impl ScannedEntry {
+    /// Its content, when it is a file.
+    pub fn content(&self) -> Option<&ScannedContent> {
+        match &self.kind {
+            ScannedKind::File(content) => Some(content),
+            _ => None,
+        }
+    }
+}
+
 /// What a scanned path is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScannedKind {

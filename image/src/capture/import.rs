@@ -8,6 +8,7 @@ use simulcast_protocol::id::PartId;
 use simulcast_protocol::name::ImageName;
 
 use super::entry::ScannedEntry;
+use super::message::CAPTURE_PROTOCOL;
 use super::pack::{Packer, with_packer};
 use super::scan::{ScanError, ScanReport, ScanScope, ScanSink, scan};
 use super::version::{PackReport, VersionBuilder};
@@ -43,6 +44,17 @@ pub enum CaptureError {
     /// The tree cannot be read.
     #[error("cannot capture the tree")]
     Scan(#[from] ScanError),
+    /// The connection to the golden client is broken.
+    #[error("the connection to the golden client broke; what arrived is kept for the next attempt")]
+    Connection(#[source] std::io::Error),
+    /// The agent is of another version.
+    #[error(
+        "the agent on the golden client speaks capture protocol {0}, this server {CAPTURE_PROTOCOL}: install the same version on both"
+    )]
+    Protocol(u32),
+    /// The agent reports a failure, or breaks the rules.
+    #[error("the agent on the golden client failed: {0}")]
+    Agent(String),
     /// The store cannot take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -94,7 +106,7 @@ struct Tree<'a, 's> {
 impl ScanSink for Tree<'_, '_> {
     type Error = CaptureError;
 
-    fn lacks(&mut self, part: &PartId) -> bool {
+    fn lacks(&mut self, part: &PartId, _offset: u64) -> bool {
         !self.builder.has(part) && self.packed.insert(*part)
     }
 

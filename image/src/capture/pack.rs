@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn bytes(len: usize, seed: u8) -> Vec<u8> {
-        (0..len).map(|i| (i % 251) as u8 ^ seed).collect()
+        (0..=250u8).cycle().take(len).map(|byte| byte ^ seed).collect()
     }
 
     #[test]

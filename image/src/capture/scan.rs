@@ -4,24 +4,18 @@
 //! that will not hold still is taken as it was last read, and named in the report.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::ErrorKind;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 use simulcast_protocol::id::PartId;
-use simulcast_protocol::limits::{FILE_BYTES, PART_BYTES};
+use simulcast_protocol::limits::ENTRIES;
 
 use super::entry::{ScannedContent, ScannedEntry, ScannedKind};
+use super::read::ContentScanner;
 use crate::fs::{self, DirStack, FsError, Kind, Listing, Shown, Stat};
-use crate::manifest::Hole;
 
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: usize = 3;
-
-const PART: u64 = PART_BYTES as u64;
 
 /// What a scan leaves out.
 pub struct ScanScope<'a> {
@@ -44,8 +38,15 @@ pub trait ScanSink {
     /// Why the sink cannot go on.
     type Error: From<ScanError>;
 
-    /// Whether the bytes of a part are wanted. It is asked once for every part of every file.
-    fn lacks(&mut self, part: &PartId) -> bool;
+    /// A file is about to be read, or read again because it changed meanwhile. What is known of an unchanged file need
+    /// not be read.
+    fn file(&mut self, directory: &[u8], name: &[u8], stat: &Stat) -> Attempt {
+        let _ = (directory, name, stat);
+        Attempt::Read
+    }
+
+    /// Whether the bytes of a part of that file, at this offset, are wanted.
+    fn lacks(&mut self, part: &PartId, offset: u64) -> bool;
 
     /// Takes the bytes of a part that was wanted.
     ///
@@ -58,12 +59,15 @@ pub trait ScanSink {
     /// # Errors
     /// The sink's own.
     fn entry(&mut self, entry: ScannedEntry) -> Result<(), Self::Error>;
+}
 
-    /// What is known about an unchanged file, so that it need not be read; `None` reads it.
-    fn remembered(&mut self, path: &[u8], stat: &Stat) -> Option<ScannedContent> {
-        let _ = (path, stat);
-        None
-    }
+/// What is done about a file.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is read.
+    Read,
+    /// It is known to have this content.
+    Known(ScannedContent),
 }
 
 /// A scan failed.
@@ -110,7 +114,7 @@ pub fn scan<S: ScanSink>(root: OwnedFd, scope: &ScanScope<'_>, sink: &mut S) -> 
         sink,
         report: ScanReport::default(),
         links: HashMap::new(),
-        buffer: vec![0; PART_BYTES],
+        contents: ContentScanner::new(),
         entries: 0,
     };
     scan.run(root)?;
@@ -123,7 +127,7 @@ struct Scan<'a, S> {
     report: ScanReport,
     /// Inodes with several names, and the entry that has the inode.
     links: HashMap<(fs::Device, u64), u32>,
-    buffer: Vec<u8>,
+    contents: ContentScanner,
     entries: u32,
 }
 
@@ -164,7 +168,7 @@ impl<S: ScanSink> Scan<'_, S> {
 
     /// Takes one name; a directory that is to be gone through is returned, and the stack stands in it.
     fn name(&mut self, stack: &mut DirStack, parent: u32, name: &[u8]) -> Result<Option<Open>, S::Error> {
-        let path = join(stack.path(), name);
+        let path = crate::apply::join(stack.path(), name);
         let stat = match fs::stat(stack.current(), name) {
             Err(error) if error.is_absent() => return Ok(self.vanished(&path)),
             other => other.map_err(|error| ScanError::from(error.under(stack.path())))?,
@@ -223,7 +227,7 @@ impl<S: ScanSink> Scan<'_, S> {
         let linked = id.and_then(|id| self.links.get(&id).copied());
         let found = match (linked, stat.kind) {
             (Some(to), _) => Ok((ScannedKind::HardLink(to), stat.meta)),
-            (None, Kind::File) => self.file(stack, name, path, stat),
+            (None, Kind::File) => self.file(stack, name, path),
             (None, _) => special(stack, name, stat).map_err(|error| Stopped::Fs(error.under(stack.path()))),
         };
         match found {
@@ -248,20 +252,30 @@ impl<S: ScanSink> Scan<'_, S> {
         stack: &DirStack,
         name: &[u8],
         path: &[u8],
-        stat: Stat,
     ) -> Result<(ScannedKind, fs::Meta), Stopped<S::Error>> {
         let here = |error: FsError| Stopped::Fs(error.under(stack.path()));
         self.report.files += 1;
-        let remembered = self.sink.remembered(path, &stat);
         for attempt in 1.. {
             let last = attempt == ATTEMPTS;
             let (file, before) = fs::open_read(stack.current(), name).map_err(here)?;
             let mut meta = before.meta.clone();
             meta.xattrs = fs::read_xattrs_fd(&file).map_err(|error| here(error.under(name)))?;
-            if let Some(content) = &remembered {
-                return Ok((ScannedKind::File(content.clone()), meta));
+            if let Attempt::Known(content) = self.sink.file(stack.path(), name, &before) {
+                return Ok((ScannedKind::File(content), meta));
             }
-            let content = self.content(&file, &before, path, last).map_err(Stopped::Sink)?;
+            let (sink, bytes_read) = (&mut *self.sink, &mut self.report.bytes_read);
+            let take = |offset, id, bytes: &[u8]| {
+                *bytes_read += bytes.len() as u64;
+                if sink.lacks(&id, offset) {
+                    sink.part(id, bytes)
+                } else {
+                    Ok(())
+                }
+            };
+            let content = self
+                .contents
+                .scan(&file, &before, path, last, take)
+                .map_err(Stopped::Sink)?;
             let after = fs::stat_fd(&file).map_err(|error| here(error.under(name)))?;
             let changed = content.as_ref().is_none_or(|content| content.size != before.size)
                 || (after.size, after.meta.mtime, after.ctime)
@@ -277,69 +291,9 @@ impl<S: ScanSink> Scan<'_, S> {
         unreachable!("the last attempt returns")
     }
 
-    /// Reads and hashes a file's content once; `None` when it became shorter, but with `last` what there is is taken.
-    fn content(
-        &mut self,
-        file: &File,
-        stat: &Stat,
-        path: &[u8],
-        last: bool,
-    ) -> Result<Option<ScannedContent>, S::Error> {
-        let size = stat.size;
-        if size > FILE_BYTES {
-            return Err(ScanError::TooLarge(Shown(path).to_string(), size).into());
-        }
-        let data = fs::data_of(file, stat).map_err(|error| ScanError::from(error.under(path)))?;
-        let mut content = ScannedContent {
-            size,
-            parts: Vec::new(),
-            holes: holes_between(&data, size),
-        };
-        let mut ranges = data.iter().peekable();
-        for offset in (0..size).step_by(PART_BYTES) {
-            let len = usize::try_from((size - offset).min(PART)).expect("a part is at most 4 MiB");
-            while ranges.next_if(|range| range.end <= offset).is_some() {}
-            if ranges
-                .peek()
-                .is_none_or(|range| range.start >= offset + len as u64)
-            {
-                content.parts.push(None);
-                continue;
-            }
-            let read = read_up_to(file, &mut self.buffer[..len], offset)
-                .map_err(|error| ScanError::Read(Shown(path).to_string(), error))?;
-            self.report.bytes_read += read as u64;
-            if read < len && !last {
-                return Ok(None);
-            }
-            if read > 0 {
-                content.parts.push(self.part(read)?);
-            }
-            if read < len {
-                content.size = offset + read as u64;
-                content.holes.retain(|hole| hole.start + hole.len <= content.size);
-                break;
-            }
-        }
-        Ok(Some(content))
-    }
-
-    /// Hashes the part at the start of the buffer and hands it on when it is wanted; `None` for zeros.
-    fn part(&mut self, len: usize) -> Result<Option<PartId>, S::Error> {
-        let bytes = &self.buffer[..len];
-        if bytes.iter().all(|&byte| byte == 0) {
-            return Ok(None);
-        }
-        let id = PartId::of(bytes);
-        if self.sink.lacks(&id) {
-            self.sink.part(id, bytes)?;
-        }
-        Ok(Some(id))
-    }
-
     fn push(&mut self, entry: ScannedEntry) -> Result<u32, S::Error> {
         let index = self.entries;
-        if index as usize >= simulcast_protocol::limits::ENTRIES {
+        if index as usize >= ENTRIES {
             return Err(ScanError::TooMany.into());
         }
         self.entries += 1;
@@ -366,42 +320,4 @@ fn special(stack: &DirStack, name: &[u8], stat: Stat) -> Result<(ScannedKind, fs
     let mut meta = stat.meta;
     meta.xattrs = fs::read_xattrs_at(stack.current(), name)?;
     Ok((kind, meta))
-}
-
-fn holes_between(data: &[Range<u64>], size: u64) -> Vec<Hole> {
-    let mut holes = Vec::new();
-    let mut at = 0;
-    for range in data.iter().cloned().chain([size..size]) {
-        if range.start > at {
-            holes.push(Hole {
-                start: at,
-                len: range.start - at,
-            });
-        }
-        at = range.end.max(at);
-    }
-    holes
-}
-
-fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(directory.len() + name.len() + 1);
-    path.extend_from_slice(directory);
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
 }

@@ -170,7 +170,6 @@ impl<'s> VersionBuilder<'s> {
         if missing > 0 {
             return Err(StoreError::Incomplete(missing as u64));
         }
-        self.store.chunks().commit()?;
         let info = Info {
             image: self.image.clone(),
             version: self.store.next_version(&self.image)?,
@@ -184,6 +183,9 @@ impl<'s> VersionBuilder<'s> {
             parts: table.parts,
             chunks,
         };
+        // Entries may come from another machine: what is unsound never becomes a version.
+        manifest.check()?;
+        self.store.chunks().commit()?;
         let published = self.store.publish(&self.image, manifest, &self.lock)?;
         Arrived::forget(self.store, &self.image)?;
         Ok((published, report))

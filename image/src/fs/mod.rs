@@ -14,6 +14,7 @@
 
 mod apply;
 mod cache;
+mod copy;
 mod dir;
 mod entry;
 mod error;
@@ -29,6 +30,7 @@ mod xattr;
 
 pub use apply::{Birth, Limitation, LimitedPart, apply_meta_at, apply_meta_fd, apply_meta_new};
 pub use cache::{Dir, DirCache};
+pub use copy::{copy_data, duplicate};
 pub use dir::{Listing, list, open_dir, open_root};
 pub use entry::{
     create_file, exchange, hard_link, make_dir, make_node, make_symlink, open_existing, open_read, read_link,
@@ -37,7 +39,7 @@ pub use entry::{
 pub use error::{Act, Cause, FsError};
 pub use holes::{data_of, data_ranges};
 pub use name::{Shown, check_name};
-pub use remove::{remove, remove_tree};
+pub use remove::{remove, remove_if_there, remove_tree};
 pub use stack::{DirStack, OPEN_LEVELS};
 pub use stat::{Device, Kind, Meta, Stat, Timestamp, Xattr, stat, stat_fd};
 pub use xattr::{read_xattrs_at, read_xattrs_fd};

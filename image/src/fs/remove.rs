@@ -21,6 +21,14 @@ pub fn remove(dir: impl AsFd, name: &[u8]) -> Result<(), FsError> {
     removed.map_err(|errno| FsError::new(Act::Remove, name, errno))
 }
 
+/// The same, but that nothing stands there is right as well.
+///
+/// # Errors
+/// [`Act::Remove`].
+pub fn remove_if_there(dir: impl AsFd, name: &[u8]) -> Result<(), FsError> {
+    gone(remove(dir, name))
+}
+
 /// Removes `name` and everything below it, as deep as it may be. What others remove meanwhile is not missed.
 ///
 /// Nothing is removed below a mount point, also of the same file system. What was removed before an error stays

@@ -293,7 +293,7 @@ impl Entries {
                 meta,
             });
         }
-        if names.is_empty() && xattrs.next().is_none() && kinds.is_exhausted() {
+        if names.is_empty() && xattrs.next().is_none() && kinds.exhausted() {
             Ok(rows)
         } else {
             Err(damaged())
@@ -360,7 +360,7 @@ impl Kinds<'_> {
         }
     }
 
-    fn is_exhausted(mut self) -> bool {
+    fn exhausted(mut self) -> bool {
         self.targets.is_empty()
             && self.target_len.next().is_none()
             && self.devices.next().is_none()

@@ -95,18 +95,39 @@ impl FileContent {
         &self.holes
     }
 
+    /// Bytes that the file takes on disk: its length without its holes.
+    pub fn allocated(&self) -> u64 {
+        self.size - self.holes.iter().map(|hole| hole.len).sum::<u64>()
+    }
+
     /// The parts in file order.
     pub fn parts(&self) -> impl ExactSizeIterator<Item = PartPlace> {
-        let parts = match (&self.parts, self.size) {
+        self.slots()
+            .iter()
+            .enumerate()
+            .map(|(number, &part)| self.place(number, part))
+    }
+
+    /// The part that holds the byte at `offset`; `None` behind the end.
+    pub fn part_at(&self, offset: u64) -> Option<PartPlace> {
+        let number = usize::try_from(offset / PART)
+            .ok()
+            .filter(|_| offset < self.size)?;
+        Some(self.place(number, self.slots()[number]))
+    }
+
+    fn slots(&self) -> &[Option<u32>] {
+        match (&self.parts, self.size) {
             (_, 0) => &[],
             (Parts::One(one), _) => std::slice::from_ref(one),
             (Parts::Many(many), _) => many,
-        };
-        parts.iter().enumerate().map(|(index, &part)| {
-            let offset = index as u64 * PART;
-            let len = u32::try_from((self.size - offset).min(PART)).expect("a part is at most 4 MiB");
-            PartPlace { offset, len, part }
-        })
+        }
+    }
+
+    fn place(&self, number: usize, part: Option<u32>) -> PartPlace {
+        let offset = number as u64 * PART;
+        let len = u32::try_from((self.size - offset).min(PART)).expect("a part is at most 4 MiB");
+        PartPlace { offset, len, part }
     }
 
     /// The identity of the content: the same for the same logical bytes, whatever the holes.

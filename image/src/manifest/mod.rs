@@ -20,11 +20,12 @@ use simulcast_protocol::name::{ImageName, Version};
 
 pub use check::Unsound;
 pub use codec::DecodeError;
+pub(crate) use content::content_id;
 pub use content::{FileContent, Hole, PartPlace, zero_part_id};
 pub use signature::{KeyError, SignatureError, SignedManifest, SigningKey, VerifyingKey};
 
 use crate::chunk::ChunkHandle;
-use crate::fs::{Device, Meta};
+use crate::fs::{self, Device, Meta};
 
 /// An image version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +131,14 @@ impl Manifest {
         codec::decode(bytes)
     }
 
+    /// Checks everything that the type promises, as decoding does too.
+    ///
+    /// # Errors
+    /// [`Unsound`] with the first thing that is wrong.
+    pub fn check(&self) -> Result<(), Unsound> {
+        check::check(self)
+    }
+
     /// The path of an entry below the root, without a leading slash; empty for the root itself.
     pub fn path(&self, index: u32) -> Vec<u8> {
         let mut names = Vec::new();
@@ -140,6 +149,20 @@ impl Manifest {
         }
         names.reverse();
         names.join(&b'/')
+    }
+
+    /// The entry at a path below the root, names joined by `/`; the empty path is the root.
+    pub fn find(&self, path: &[u8]) -> Option<u32> {
+        let mut at = 0;
+        for name in path.split(|&byte| byte == b'/').filter(|_| !path.is_empty()) {
+            let end = self.subtree_end(at);
+            let mut child = at + 1;
+            while child < end && *self.entries[child as usize].name != *name {
+                child = self.subtree_end(child);
+            }
+            at = Some(child).filter(|&child| child < end)?;
+        }
+        Some(at)
     }
 
     /// The entry that carries the inode: the entry itself, or what it is a hard link to.
@@ -185,6 +208,28 @@ impl Manifest {
 }
 
 impl Kind {
+    /// The kind that the kernel has for it; a hard link counts as a file.
+    pub fn fs_kind(&self) -> fs::Kind {
+        match self {
+            Self::Directory => fs::Kind::Dir,
+            Self::File(_) | Self::HardLink(_) => fs::Kind::File,
+            Self::Symlink(_) => fs::Kind::Symlink,
+            Self::CharDevice(_) => fs::Kind::CharDevice,
+            Self::BlockDevice(_) => fs::Kind::BlockDevice,
+            Self::Fifo => fs::Kind::Fifo,
+            Self::Socket => fs::Kind::Socket,
+        }
+    }
+
+    /// What `mknod` makes it from, for those that it makes.
+    pub fn node(&self) -> Option<(fs::Kind, Device)> {
+        match self {
+            Self::CharDevice(device) | Self::BlockDevice(device) => Some((self.fs_kind(), *device)),
+            Self::Fifo | Self::Socket => Some((self.fs_kind(), Device::default())),
+            _ => None,
+        }
+    }
+
     /// One letter, as `ls -l` shows it.
     pub fn letter(&self) -> char {
         match self {

@@ -41,7 +41,7 @@ pub enum SignatureError {
     #[error(
         "the manifest's signature does not fit the server's key {0}: it was altered, or another server made it"
     )]
-    Wrong(VerifyingKey),
+    Wrong(String),
     /// The signature is right but the manifest is not.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -91,7 +91,7 @@ impl SignedManifest {
         let id = ManifestId::of(encoded);
         key.0
             .verify(&message(&id), &signature)
-            .map_err(|_| SignatureError::Wrong(*key))?;
+            .map_err(|_| SignatureError::Wrong(key.to_string()))?;
         let manifest = Manifest::decode(encoded)?;
         Ok(Self { id, manifest, bytes })
     }

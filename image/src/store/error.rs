@@ -7,7 +7,7 @@ use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::name::{ImageName, ImageRef, Version};
 
 use crate::chunk::OpenChunkError;
-use crate::manifest::SignatureError;
+use crate::manifest::{SignatureError, Unsound};
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,9 @@ pub enum StoreError {
     /// A chunk is damaged.
     #[error("a chunk cannot be used; si-fsck says which versions need it")]
     Chunk(#[from] OpenChunkError),
+    /// A capture described a tree that cannot be.
+    #[error("the capture describes an impossible tree; no version was made")]
+    Unsound(#[from] Unsound),
     /// A capture sent bytes that are not what it said they are.
     #[error("the capture sent a part whose bytes do not match its hash; nothing of it was kept")]
     WrongPart,

@@ -9,6 +9,7 @@ use simulcast_protocol::id::{ChunkId, PartId};
 use simulcast_protocol::name::ImageRef;
 
 use super::{ChunkStore, Store, StoreError};
+use crate::chain;
 use crate::chunk::{OpenChunkError, Opener};
 use crate::fs::Shown;
 use crate::manifest::{Chunk, Kind, Manifest, Segment};
@@ -170,16 +171,4 @@ impl Version {
             file_count: files.len(),
         }
     }
-}
-
-/// An error with its causes, for a report.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -18,6 +18,7 @@
 
 mod chunks;
 mod collect;
+mod content;
 mod error;
 mod fsck;
 mod images;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 pub use chunks::{ChunkStore, DirectoryChunks};
 pub use collect::{Collection, collect};
+pub use content::{ContentReader, PartIndex};
 pub use error::{StoreError, WriteWhat};
 pub use fsck::{Finding, FsckReport, fsck};
 pub use images::{ImageSummary, StoredVersion, VersionLease};

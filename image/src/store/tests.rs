@@ -51,8 +51,8 @@ fn tree() -> TempDir {
     fs::write(at("a/empty"), b"").unwrap();
     fs::hard_link(at("a/one"), at("a/b/link")).unwrap();
     symlink("../nowhere", at("a/b/c/dangling")).unwrap();
-    let big: Vec<u8> = (0..9_500_000u32)
-        .map(|i| (i % 251) as u8 ^ (i >> 12) as u8)
+    let big: Vec<u8> = (0..2_375_000u32)
+        .flat_map(|i| (i ^ (i >> 12)).to_le_bytes())
         .collect();
     fs::write(at("big"), &big).unwrap();
     let sparse = fs::File::create(at("sparse")).unwrap();

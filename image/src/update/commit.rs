@@ -1,0 +1,372 @@
+//! Carrying out a plan: build beside the tree, sync, rename, delete last.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use simulcast_protocol::units::Bytes;
+
+use super::extra::Doomed;
+use super::plan::{Action, Plan, Summary};
+use super::{STAGE, UpdateError};
+use crate::apply::{ApplyError, Home, Limited, Worker, Writer, staged_name};
+use crate::fs::{self, DirCache, FsError};
+use crate::manifest::{Entry, Kind};
+
+/// Directories that are kept open while things are put in place.
+const DIRECTORIES: usize = 256;
+
+/// An update whose new files are being built.
+#[derive(Debug)]
+pub struct Update<'m> {
+    plan: Plan<'m>,
+    root: OwnedFd,
+    stage: Arc<OwnedFd>,
+    stage_name: Vec<u8>,
+    writer: Writer<'m>,
+    local_bytes: u64,
+}
+
+/// What an update did.
+#[derive(Debug)]
+pub struct UpdateReport {
+    /// The plan that was carried out.
+    pub summary: Summary,
+    /// Bytes of new files that came from the tree itself.
+    pub local_bytes: u64,
+    /// Metadata that the file system could not hold.
+    pub limited: Vec<Limited>,
+}
+
+impl<'m> Update<'m> {
+    /// Makes the staging directory and builds in it what the tree has the bytes for.
+    ///
+    /// # Errors
+    /// [`UpdateError::NoSpace`] before anything is written; else what the file system refuses. The tree is unchanged.
+    pub fn begin(plan: Plan<'m>, root: OwnedFd) -> Result<Self, UpdateError> {
+        let manifest = plan.manifest;
+        check_space(&plan, &root)?;
+        let (stage_name, stage) = make_stage(&root)?;
+        let stage = Arc::new(stage);
+        let writes: Vec<bool> = plan
+            .actions
+            .iter()
+            .map(|&action| action == Action::Write)
+            .collect();
+        let writer = Writer::new(manifest, Home::Stage(Arc::clone(&stage)), |index| {
+            writes[index as usize]
+        });
+        let mut update = Self {
+            plan,
+            root,
+            stage,
+            stage_name,
+            writer,
+            local_bytes: 0,
+        };
+        update
+            .writer
+            .files_without_parts(|index| writes[index as usize])?;
+        update.special_files()?;
+        let mut worker = update.writer.worker()?;
+        let mut directories = update.directories()?;
+        update.local_bytes =
+            update
+                .plan
+                .sources
+                .fill(manifest, &mut directories, &update.writer, &mut worker)?;
+        Ok(update)
+    }
+
+    /// Takes the chunks.
+    pub fn writer(&self) -> &Writer<'m> {
+        &self.writer
+    }
+
+    /// A worker for [`Update::writer`].
+    ///
+    /// # Errors
+    /// As [`Writer::worker`].
+    pub fn worker(&self) -> Result<Worker, ApplyError> {
+        self.writer.worker()
+    }
+
+    /// The plan that is carried out.
+    pub fn plan(&self) -> &Plan<'m> {
+        &self.plan
+    }
+
+    /// Files that somebody changed on this machine, still wanting parts: candidates for a rolling-checksum delta. The
+    /// entry's path in the tree holds the basis.
+    pub fn altered(&self) -> Vec<u32> {
+        let wanting = |index: &u32| self.writer.is_waiting(*index);
+        self.plan.altered.iter().copied().filter(wanting).collect()
+    }
+
+    /// Opens the file that stands in the tree where `entry` will be: the basis of a delta.
+    ///
+    /// # Errors
+    /// [`FsError`] when it is gone.
+    pub fn basis(&self, entry: u32) -> Result<(std::fs::File, fs::Stat), UpdateError> {
+        let entry = &self.plan.manifest.entries[entry as usize];
+        let directory = self.directories()?.open(&self.plan.manifest.path(entry.parent))?;
+        Ok(fs::open_read(&*directory, &entry.name)?)
+    }
+
+    /// Gives up: removes what was staged. The tree is unchanged.
+    ///
+    /// # Errors
+    /// [`UpdateError::Fs`].
+    pub fn abandon(self) -> Result<(), UpdateError> {
+        Ok(fs::remove_tree(&self.root, &self.stage_name)?)
+    }
+
+    /// Puts everything in place.
+    ///
+    /// # Errors
+    /// [`ApplyError::Incomplete`] when chunks are missing: then the tree is unchanged. After any other error the tree
+    /// holds whole old and whole new files, and a further update finishes.
+    pub fn commit(self) -> Result<UpdateReport, UpdateError> {
+        let missing = self
+            .writer
+            .missing_chunks()
+            .into_iter()
+            .filter(|&missing| missing)
+            .count();
+        if missing > 0 {
+            return Err(ApplyError::Incomplete(missing).into());
+        }
+        // Without this, a crash after the renames could leave empty files.
+        self.sync()?;
+        let mut directories = self.directories()?;
+        self.delete(&mut directories, &self.plan.cleared)?;
+        for (index, action) in self.plan.actions() {
+            let entry = &self.plan.manifest.entries[index as usize];
+            match (action, &entry.kind) {
+                (Action::Write, Kind::Directory) => self.make_directory(&mut directories, entry)?,
+                (Action::Write, Kind::HardLink(to)) => self.link(&mut directories, index, entry, *to)?,
+                (Action::Write, _) => self.place(&mut directories, index, entry)?,
+                (Action::Meta, kind) if *kind != Kind::Directory => {
+                    self.metadata(&mut directories, index, entry)?
+                }
+                _ => {}
+            }
+        }
+        self.delete(&mut directories, &self.plan.doomed)?;
+        self.finish_directories(&mut directories)?;
+        self.sync()?;
+        fs::remove_tree(&self.root, &self.stage_name)?;
+        if self.plan.actions[0] != Action::Protect {
+            let limitations = fs::apply_meta_fd(&self.root, &self.plan.manifest.entries[0].meta)?;
+            self.writer.limited(0, limitations);
+        }
+        self.sync()?;
+        let summary = self.plan.summary();
+        Ok(UpdateReport {
+            summary,
+            local_bytes: self.local_bytes,
+            limited: self.writer.into_limited(),
+        })
+    }
+
+    /// Builds new symlinks, devices, fifos and sockets.
+    fn special_files(&self) -> Result<(), UpdateError> {
+        for (index, action) in self.plan.actions() {
+            let entry = &self.plan.manifest.entries[index as usize];
+            if action != Action::Write {
+                continue;
+            }
+            let name = staged_name(index);
+            match &entry.kind {
+                Kind::Directory | Kind::File(_) | Kind::HardLink(_) => continue,
+                Kind::Symlink(target) => fs::make_symlink(&*self.stage, &name, target)?,
+                kind => {
+                    let (kind, device) = kind.node().expect("all other kinds are nodes");
+                    fs::make_node(&*self.stage, &name, kind, device)?;
+                }
+            }
+            let limitations = fs::apply_meta_at(&*self.stage, &name, entry.kind.fs_kind(), &entry.meta)?;
+            self.writer.limited(index, limitations);
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, directories: &mut DirCache, entry: &Entry) -> Result<(), UpdateError> {
+        let (dir, parent) = self.parent(directories, entry)?;
+        let here = |error: FsError| error.under(&parent);
+        match fs::make_dir(&*dir, &entry.name) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                fs::remove(&*dir, &entry.name).map_err(here)?;
+                fs::make_dir(&*dir, &entry.name).map_err(here)?;
+            }
+            other => other.map_err(here)?,
+        }
+        Ok(())
+    }
+
+    fn place(&self, directories: &mut DirCache, index: u32, entry: &Entry) -> Result<(), UpdateError> {
+        let (dir, parent) = self.parent(directories, entry)?;
+        let name = staged_name(index);
+        match fs::rename(&*self.stage, &name, &*dir, &entry.name) {
+            Err(error) if error.errno() == Some(Errno::XDEV) => {
+                // Another file system below the root: the new file is copied to it first, and synced.
+                let beside = [STAGE, &name].concat();
+                self.copy_across(&dir, &name, &beside, index, entry)?;
+                fs::rename(&*dir, &beside, &*dir, &entry.name).map_err(|error| error.under(&parent))?;
+            }
+            other => other.map_err(|error| error.under(&parent))?,
+        }
+        Ok(())
+    }
+
+    fn copy_across(
+        &self,
+        dir: &fs::Dir,
+        name: &[u8],
+        beside: &[u8],
+        index: u32,
+        entry: &Entry,
+    ) -> Result<(), UpdateError> {
+        fs::remove_if_there(dir, beside)?;
+        match &entry.kind {
+            Kind::Symlink(target) => fs::make_symlink(dir, beside, target)?,
+            Kind::File(_) => {
+                let (source, _) = fs::open_read(&*self.stage, name)?;
+                let file = fs::create_file(dir, beside)?;
+                let io = |error| {
+                    ApplyError::Io(
+                        "copy",
+                        fs::Shown(&self.plan.manifest.path(index)).to_string(),
+                        error,
+                    )
+                };
+                fs::copy_data(&source, &file).map_err(io)?;
+                file.sync_all().map_err(io)?;
+            }
+            kind => {
+                let (kind, device) = kind.node().expect("directories and links are not staged");
+                fs::make_node(dir, beside, kind, device)?;
+            }
+        }
+        let limitations = fs::apply_meta_at(dir, beside, entry.kind.fs_kind(), &entry.meta)?;
+        self.writer.limited(index, limitations);
+        Ok(())
+    }
+
+    fn link(
+        &self,
+        directories: &mut DirCache,
+        index: u32,
+        entry: &Entry,
+        to: u32,
+    ) -> Result<(), UpdateError> {
+        if self.plan.actions[to as usize] == Action::Protect {
+            // The inode is another one here, on purpose; a link to it would undo that protection's meaning.
+            tracing::warn!(path = %fs::Shown(&self.plan.manifest.path(index)), "not linked: what it links to is protected");
+            return Ok(());
+        }
+        let (dir, parent) = self.parent(directories, entry)?;
+        let inode = &self.plan.manifest.entries[to as usize];
+        let (from, _) = self.parent(directories, inode)?;
+        let beside = [STAGE, &staged_name(index)].concat();
+        fs::remove_if_there(&*dir, &beside).map_err(|error| error.under(&parent))?;
+        fs::hard_link(&*from, &inode.name, &*dir, &beside).map_err(|error| error.under(&parent))?;
+        fs::rename(&*dir, &beside, &*dir, &entry.name).map_err(|error| error.under(&parent))?;
+        // When both were names of one inode already, rename(2) leaves the first in place.
+        fs::remove_if_there(&*dir, &beside).map_err(|error| error.under(&parent))?;
+        Ok(())
+    }
+
+    fn metadata(&self, directories: &mut DirCache, index: u32, entry: &Entry) -> Result<(), UpdateError> {
+        let (dir, parent) = self.parent(directories, entry)?;
+        let limitations = fs::apply_meta_at(&*dir, &entry.name, entry.kind.fs_kind(), &entry.meta)
+            .map_err(|error| error.under(&parent))?;
+        self.writer.limited(index, limitations);
+        Ok(())
+    }
+
+    fn delete(&self, directories: &mut DirCache, list: &[Doomed]) -> Result<(), UpdateError> {
+        for doomed in list {
+            if doomed.directory {
+                directories.forget(&doomed.path);
+            }
+            remove(directories, &doomed.path)?;
+        }
+        Ok(())
+    }
+
+    /// Gives directories their metadata, deepest first: what was done in them changed their times.
+    fn finish_directories(&self, directories: &mut DirCache) -> Result<(), UpdateError> {
+        for index in (1..self.plan.manifest.entries.len()).rev() {
+            let entry = &self.plan.manifest.entries[index];
+            if entry.kind == Kind::Directory && self.plan.actions[index] != Action::Protect {
+                let index = u32::try_from(index).expect("entries are bounded");
+                self.metadata(directories, index, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory of an entry, and its path.
+    fn parent(
+        &self,
+        directories: &mut DirCache,
+        entry: &Entry,
+    ) -> Result<(Arc<fs::Dir>, Vec<u8>), UpdateError> {
+        let path = self.plan.manifest.path(entry.parent);
+        Ok((directories.open(&path)?, path))
+    }
+
+    fn directories(&self) -> Result<DirCache, UpdateError> {
+        Ok(DirCache::new(fs::duplicate(&self.root)?, DIRECTORIES))
+    }
+
+    fn sync(&self) -> Result<(), UpdateError> {
+        let synced = rustix::fs::syncfs(&self.root);
+        Ok(synced.map_err(|errno| ApplyError::Io("sync", String::new(), errno.into()))?)
+    }
+}
+
+/// Removes the last name of a path; that it is gone already, as after an interruption, is right as well.
+fn remove(directories: &mut DirCache, path: &[u8]) -> Result<(), UpdateError> {
+    let split = path.iter().rposition(|&byte| byte == b'/');
+    let (parent, name) = split.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+    let dir = match directories.open(parent) {
+        Err(error) if error.is_absent() => return Ok(()),
+        other => other?,
+    };
+    Ok(fs::remove_if_there(&*dir, name).map_err(|error| error.under(parent))?)
+}
+
+fn make_stage(root: &OwnedFd) -> Result<(Vec<u8>, OwnedFd), UpdateError> {
+    for number in 0u32.. {
+        let name = [STAGE, number.to_string().as_bytes()].concat();
+        match fs::make_dir(root, &name) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                let stage = fs::open_dir(root, &name)?;
+                return Ok((name, stage));
+            }
+        }
+    }
+    unreachable!("a directory cannot hold 2^32 names")
+}
+
+fn check_space(plan: &Plan<'_>, root: &OwnedFd) -> Result<(), UpdateError> {
+    let stat =
+        rustix::fs::fstatvfs(root).map_err(|errno| ApplyError::Io("examine", String::new(), errno.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let writes = plan
+        .manifest
+        .files()
+        .filter(|&(index, _)| plan.actions[index as usize] == Action::Write);
+    let needed: u64 = writes.map(|(_, content)| content.allocated()).sum();
+    if needed > free {
+        return Err(UpdateError::NoSpace {
+            free: Bytes(free).to_string(),
+            needed: Bytes(needed).to_string(),
+        });
+    }
+    Ok(())
+}

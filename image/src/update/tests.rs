@@ -1,0 +1,304 @@
+//! Any tree becomes equal to any version, outside what is protected.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::capture::{Import, ScanScope, import_tree};
+use crate::delta::Signature;
+use crate::filter::Side;
+use crate::manifest::Manifest;
+use crate::store::{ChunkStore, PartIndex, Store};
+
+/// One path of a generated tree. Few names, so that the same path is often of another kind in the next tree.
+#[derive(Debug, Clone)]
+enum Node {
+    File { name: u8, content: u8, mode: u32 },
+    Directory { name: u8, below: Vec<Node> },
+    Symlink { name: u8, to: u8 },
+    Link { name: u8 },
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let name = 0u8..6;
+    let leaf = prop_oneof![
+        4 => (name.clone(), 0u8..5, prop_oneof![Just(0o644), Just(0o4755), Just(0)])
+            .prop_map(|(name, content, mode)| Node::File { name, content, mode }),
+        1 => (name.clone(), 0u8..3).prop_map(|(name, to)| Node::Symlink { name, to }),
+        1 => name.prop_map(|name| Node::Link { name }),
+    ];
+    leaf.prop_recursive(3, 30, 6, |inner| {
+        (0u8..6, proptest::collection::vec(inner, 0..6))
+            .prop_map(|(name, below)| Node::Directory { name, below })
+    })
+}
+
+fn tree() -> impl Strategy<Value = Vec<Node>> {
+    proptest::collection::vec(node(), 0..8)
+}
+
+/// Builds nodes; a name that is taken already is left as it is. `first` is a file that links may go to.
+fn build(at: &Path, nodes: &[Node], first: &mut Option<std::path::PathBuf>) {
+    for node in nodes {
+        let path = |name: u8| at.join(format!("n{name}"));
+        match node {
+            Node::File { name, content, mode } => {
+                let path = path(*name);
+                if path.symlink_metadata().is_err() {
+                    fs::write(&path, vec![b'a' + content; usize::from(*content) * 1000]).unwrap();
+                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+                    first.get_or_insert(path);
+                }
+            }
+            Node::Directory { name, below } => {
+                if fs::create_dir(path(*name)).is_ok() {
+                    build(&path(*name), below, first);
+                }
+            }
+            Node::Symlink { name, to } => drop(symlink(format!("to{to}"), path(*name))),
+            Node::Link { name } => {
+                if let Some(first) = first {
+                    drop(fs::hard_link(first, path(*name)));
+                }
+            }
+        }
+    }
+}
+
+fn built(nodes: &[Node]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    build(directory.path(), nodes, &mut None);
+    directory
+}
+
+fn import(store: &Store, tree: &Path) -> Manifest {
+    let import = Import {
+        image: "golden".parse().unwrap(),
+        source: BTreeMap::new(),
+        created: 0,
+        level: 1,
+        threads: 1,
+    };
+    let scope = ScanScope {
+        excluded: &|_, _| false,
+        closed: &HashSet::new(),
+    };
+    import_tree(store, crate::fs::open_root(tree).unwrap(), &scope, import)
+        .unwrap()
+        .0
+        .signed
+        .manifest
+}
+
+fn nothing(_: Side, _: &[u8], _: bool) -> bool {
+    false
+}
+
+fn options<'a>(
+    installed: Option<&'a Manifest>,
+    protects: &'a dyn Fn(Side, &[u8], bool) -> bool,
+) -> PlanOptions<'a> {
+    PlanOptions {
+        protects,
+        delete: true,
+        checksum: false,
+        installed,
+    }
+}
+
+/// Updates and returns what was done, and how many bytes had to come from the store.
+fn update(store: &Store, manifest: &Manifest, root: &Path, options: &PlanOptions<'_>) -> (UpdateReport, u64) {
+    let root = || crate::fs::open_root(root).unwrap();
+    let plan = Plan::make(manifest, &root(), options).unwrap();
+    let update = Update::begin(plan, root()).unwrap();
+    let (mut worker, mut moved) = (update.worker().unwrap(), 0);
+    for (index, _) in update
+        .writer()
+        .missing_chunks()
+        .into_iter()
+        .enumerate()
+        .filter(|(_, missing)| *missing)
+    {
+        let mut stored = store.chunks().read(&manifest.chunks[index].handle.id).unwrap();
+        moved += stored.len() as u64;
+        update
+            .writer()
+            .chunk(&mut worker, u32::try_from(index).unwrap(), &mut stored)
+            .unwrap();
+    }
+    (update.commit().unwrap(), moved)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test compares with a real rsync")]
+fn differences(left: &Path, right: &Path, exclude: &[&str]) -> String {
+    let output = std::process::Command::new("rsync")
+        .args(["-aHAXSn", "--checksum", "--delete", "--itemize-changes"])
+        .args(exclude.iter().map(|pattern| format!("--exclude={pattern}")))
+        .args([left.join(""), right.join("")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_tree_becomes_any_version_and_comes_back(old in tree(), new in tree(), stray in tree()) {
+        let (state, old, new) = (TempDir::new().unwrap(), built(&old), built(&new));
+        let store = Store::open(state.path()).unwrap();
+        let (one, two) = (import(&store, old.path()), import(&store, new.path()));
+        let node = built(&stray);
+        let mut installed = None;
+        for (manifest, tree) in [(&one, &old), (&two, &new), (&one, &old)] {
+            update(&store, manifest, node.path(), &options(installed, &nothing));
+            prop_assert_eq!(differences(tree.path(), node.path(), &[]), "");
+            let (report, moved) = update(&store, manifest, node.path(), &options(installed, &nothing));
+            prop_assert_eq!((report.summary.written, report.summary.metadata, report.summary.deleted), (0, 0, 0));
+            prop_assert_eq!(moved, 0);
+            installed = Some(manifest);
+        }
+    }
+}
+
+fn golden() -> (TempDir, TempDir, Store) {
+    let (state, tree) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = Store::open(state.path()).unwrap();
+    fs::create_dir_all(tree.path().join("etc/ssh")).unwrap();
+    fs::create_dir_all(tree.path().join("srv")).unwrap();
+    fs::write(tree.path().join("etc/hosts"), "one").unwrap();
+    let big: Vec<u8> = (0..13_000_000u32)
+        .flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    fs::write(tree.path().join("srv/big"), big).unwrap();
+    (state, tree, store)
+}
+
+#[test]
+fn what_is_protected_is_neither_written_nor_deleted() {
+    let (_state, tree, store) = golden();
+    let one = import(&store, tree.path());
+    let node = TempDir::new().unwrap();
+    let protects = |_: Side, path: &[u8], _: bool| path == b"etc/hosts" || path.starts_with(b"etc/ssh/key");
+    fs::create_dir_all(node.path().join("etc/ssh")).unwrap();
+    fs::write(node.path().join("etc/ssh/key"), "its own").unwrap();
+    fs::write(node.path().join("etc/hosts"), "its own").unwrap();
+    fs::create_dir_all(node.path().join("etc/ssh2/deep")).unwrap();
+    let (report, _) = update(&store, &one, node.path(), &options(None, &protects));
+    assert_eq!(report.summary.protected, 2);
+    assert_eq!(
+        fs::read_to_string(node.path().join("etc/hosts")).unwrap(),
+        "its own"
+    );
+    assert_eq!(
+        fs::read_to_string(node.path().join("etc/ssh/key")).unwrap(),
+        "its own"
+    );
+    assert_eq!(
+        differences(tree.path(), node.path(), &["/etc/hosts", "/etc/ssh/key"]),
+        ""
+    );
+}
+
+#[test]
+fn bytes_that_the_tree_has_are_not_fetched() {
+    let (_state, tree, store) = golden();
+    let one = import(&store, tree.path());
+    let node = TempDir::new().unwrap();
+    update(&store, &one, node.path(), &options(None, &nothing));
+    // Patched in the middle, and renamed.
+    let big = fs::OpenOptions::new()
+        .write(true)
+        .open(tree.path().join("srv/big"))
+        .unwrap();
+    big.write_all_at(b"patched", 20_000_000).unwrap();
+    fs::rename(tree.path().join("srv/big"), tree.path().join("srv/renamed")).unwrap();
+    let two = import(&store, tree.path());
+    let (report, moved) = update(&store, &two, node.path(), &options(Some(&one), &nothing));
+    assert_eq!(differences(tree.path(), node.path(), &[]), "");
+    assert!(
+        moved < 5 << 20,
+        "one part of 52 MB should move, not {moved} bytes"
+    );
+    assert!(report.local_bytes > 45_000_000);
+}
+
+#[test]
+fn an_abandoned_update_changes_nothing_and_a_killed_one_is_finished() {
+    let (_state, tree, store) = golden();
+    let one = import(&store, tree.path());
+    let node = TempDir::new().unwrap();
+    update(&store, &one, node.path(), &options(None, &nothing));
+    fs::write(tree.path().join("etc/hosts"), "two").unwrap();
+    fs::write(tree.path().join("srv/new"), "new").unwrap();
+    let two = import(&store, tree.path());
+    let root = || crate::fs::open_root(node.path()).unwrap();
+    let begin = || {
+        Update::begin(
+            Plan::make(&two, &root(), &options(Some(&one), &nothing)).unwrap(),
+            root(),
+        )
+        .unwrap()
+    };
+    begin().abandon().unwrap();
+    assert_eq!(fs::read_to_string(node.path().join("etc/hosts")).unwrap(), "one");
+    assert!(!node.path().join(".simulcast-stage-0").exists());
+    assert!(matches!(
+        begin().commit(),
+        Err(UpdateError::Apply(ApplyError::Incomplete(1)))
+    ));
+    // The last one left its stage behind, as a killed one would.
+    assert!(node.path().join(".simulcast-stage-0").exists());
+    update(&store, &two, node.path(), &options(Some(&one), &nothing));
+    assert_eq!(differences(tree.path(), node.path(), &[]), "");
+}
+
+#[test]
+fn a_file_that_somebody_changed_goes_by_a_rolling_delta() {
+    let (_state, tree, store) = golden();
+    let one = import(&store, tree.path());
+    let node = TempDir::new().unwrap();
+    update(&store, &one, node.path(), &options(None, &nothing));
+    // Every part of the node's file is another one now, though nearly all bytes are the same.
+    let mut shifted = fs::read(node.path().join("srv/big")).unwrap();
+    shifted.insert(0, b'x');
+    fs::write(node.path().join("srv/big"), shifted).unwrap();
+    let root = || crate::fs::open_root(node.path()).unwrap();
+    let plan = Plan::make(&one, &root(), &options(Some(&one), &nothing)).unwrap();
+    let update = Update::begin(plan, root()).unwrap();
+    let candidates = update.rolling_candidates().unwrap();
+    let [candidate] = &candidates[..] else {
+        panic!("{candidates:?}")
+    };
+    let (mut worker, mut moved) = (update.worker().unwrap(), 0);
+    let sums = Signature::decode(
+        candidate.signature.as_bytes().to_vec(),
+        candidate.signature.basis_bytes(),
+    )
+    .unwrap();
+    let index = PartIndex::new(&one);
+    rolling_deltas(
+        &store,
+        &one,
+        &index,
+        candidate.entry,
+        &sums,
+        &candidate.parts,
+        |number, delta| {
+            moved += delta.len();
+            update.take_delta(&mut worker, candidate, number, &delta).unwrap()
+        },
+    )
+    .unwrap();
+    assert!(moved < 100_000, "{moved}");
+    assert!(candidate.spares > 40_000_000);
+    assert!(update.writer().missing_chunks().iter().all(|missing| !missing));
+    update.commit().unwrap();
+    assert_eq!(differences(tree.path(), node.path(), &[]), "");
+}

@@ -1,0 +1,28 @@
+//! Judging trees from outside: rsync says what it would have to do to make one like the other.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::command::{command, read};
+
+/// What rsync would change to make `copy` like `original`, one item a line; empty when they are identical in names,
+/// types, contents, owners, modes, times to the nanosecond, ACLs, xattrs, hard links and device numbers. Paths that
+/// match an `exclude` (rsync's patterns) are left out of the comparison on both sides.
+///
+/// # Errors
+/// When rsync fails.
+pub fn differences(original: &Path, copy: &Path, exclude: &[&str]) -> Result<Vec<String>> {
+    let mut rsync = command("rsync");
+    rsync.args([
+        "-aHAXSn",
+        "--checksum",
+        "--delete",
+        "--itemize-changes",
+        "--modify-window=-1",
+    ]);
+    rsync.args(exclude.iter().map(|pattern| format!("--exclude={pattern}")));
+    // The slash means the content of the directory, not the directory itself.
+    rsync.arg(original.join("")).arg(copy.join(""));
+    Ok(read(&mut rsync)?.lines().map(str::to_owned).collect())
+}

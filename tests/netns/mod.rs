@@ -1,0 +1,177 @@
+//! Machines as network namespaces on a bridge, all in namespaces: nothing appears in the machine's own network.
+//!
+//! ```text
+//!   namespace switch:   bridge br0 ── node01 ┄┄ veth ┄┄ eth0 in namespace node01 (10.77.0.11/24, fd77::b/64)
+//!                                  └─ server ┄┄ veth ┄┄ eth0 in namespace server (10.77.0.1/24,  fd77::1/64)
+//! ```
+//!
+//! Every run has its own switch, so that runs use the same addresses side by side. The MTU is 1500. Loss, rates and
+//! offload are methods of [`Namespace`]; names, and the removal of everything, are [`Run`]'s.
+
+mod link;
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+pub use self::link::{Counters, Offload};
+use crate::command::{command, run, run_with_input};
+use crate::process::{self, Process};
+use crate::run::Run;
+
+/// The interface of every machine.
+pub const INTERFACE: &str = "eth0";
+
+/// What the bridge does with multicast. Both deliver at once (the laboratory's tests measure it); the
+/// querier is needed because a snooping bridge that once heard one, and then no more, forgets the members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snooping {
+    /// Multicast goes to every port, as on a switch without snooping.
+    Off,
+    /// After a second of flooding, multicast goes to the ports that asked for it alone, and the bridge asks them
+    /// regularly. What a good LAN does.
+    WithQuerier,
+}
+
+/// A bridge in a namespace of its own.
+#[derive(Debug)]
+pub struct Network<'run> {
+    run: &'run Run,
+    switch: String,
+}
+
+impl<'run> Network<'run> {
+    /// Makes the bridge.
+    ///
+    /// # Errors
+    /// When the kernel or `ip` refuses; see [`crate::tier::probe`].
+    pub fn new(run: &'run Run, snooping: Snooping) -> Result<Self> {
+        let switch = run.namespace("switch");
+        let (snoop, querier) = match snooping {
+            Snooping::Off => (0, 0),
+            Snooping::WithQuerier => (1, 1),
+        };
+        add_namespace(&switch)?;
+        // Without a forwarding delay the ports carry traffic at once. A bridge floods until its first query could
+        // have been answered; a response interval of 1 s instead of 10, set before it becomes the querier, makes it
+        // snoop that much earlier. It asks by IGMPv3 and MLDv2: version 2's reports are flooded as well meanwhile,
+        // and a member that hears another's report keeps silent, so that the bridge never learns of it.
+        let bridge = format!(
+            "link add name br0 type bridge forward_delay 0 mcast_snooping {snoop} mcast_igmp_version 3 \
+             mcast_mld_version 2 mcast_query_response_interval 100\n\
+             link set dev br0 type bridge mcast_querier {querier}\n\
+             link set dev br0 up\n"
+        );
+        ip_batch(&switch, &bridge).context("make the bridge")?;
+        Ok(Self { run, switch })
+    }
+
+    /// Makes a machine with the name `name` (at most 15 bytes) and the address `10.77.0.NUMBER`, joined to the bridge.
+    ///
+    /// # Errors
+    /// When the name or number is taken, or the kernel refuses.
+    pub fn join(&self, name: &str, number: u8) -> Result<Namespace> {
+        let netns = self.run.namespace(name);
+        add_namespace(&netns)?;
+        // All its traffic goes out by the one interface, as on a machine with a default route.
+        let port = format!(
+            "link add name {name} mtu 1500 type veth peer name {INTERFACE} mtu 1500 netns {netns}\n\
+             link set dev {name} master br0 up\n"
+        );
+        ip_batch(&self.switch, &port).with_context(|| format!("join {name} to the bridge"))?;
+        let inside = format!(
+            "link set dev lo up\n\
+             address add 10.77.0.{number}/24 dev {INTERFACE}\n\
+             address add fd77::{number:x}/64 dev {INTERFACE} nodad\n\
+             link set dev {INTERFACE} up\n\
+             route add default dev {INTERFACE}\n"
+        );
+        ip_batch(&netns, &inside).with_context(|| format!("give {name} its address"))?;
+        let namespace = Namespace {
+            name: name.to_owned(),
+            netns,
+            switch: self.switch.clone(),
+            address: format!("10.77.0.{number}"),
+            logs: self.run.make_dir("logs")?,
+        };
+        namespace.wait_for_port()?;
+        Ok(namespace)
+    }
+}
+
+/// A machine's network namespace and its link to the bridge. It lasts as long as its [`Run`].
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    netns: String,
+    switch: String,
+    address: String,
+    logs: PathBuf,
+}
+
+impl Namespace {
+    /// The machine's name, as in `node01`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its IPv4 address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A command that runs `program` inside. The program replaces the helper that enters the namespace, so the
+    /// process id is the program's own. It also gets a mount namespace of its own, with a matching /sys.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut inside = command("ip");
+        inside.args(["netns", "exec", &self.netns]).arg(program);
+        inside
+    }
+
+    /// Starts a command made by [`Namespace::command`] under the name `MACHINE-NAME`, which its logs have too.
+    ///
+    /// # Errors
+    /// As [`process::spawn`].
+    pub fn spawn(&self, name: &str, command: &mut Command) -> Result<Process> {
+        process::spawn(&format!("{}-{name}", self.name), command, &self.logs)
+    }
+
+    /// Calls `work` on a thread inside the namespace: sockets that it makes belong to the machine.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = format!("/run/netns/{}", self.netns);
+        let link = File::open(&path).with_context(|| format!("open namespace {path}"))?;
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                move_into_link_name_space(link.as_fd(), Some(LinkNameSpaceType::Network))
+                    .with_context(|| format!("enter namespace {path}"))?;
+                Ok(work())
+            });
+            inside
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+fn add_namespace(netns: &str) -> Result<()> {
+    run(command("ip").args(["netns", "add", netns])).with_context(|| format!("make namespace {netns}"))?;
+    Ok(())
+}
+
+/// Runs `ip` commands, one a line, in a namespace.
+fn ip_batch(netns: &str, lines: &str) -> Result<()> {
+    run_with_input(command("ip").args(["-n", netns, "-batch", "-"]), lines)
+        .map_err(|e| anyhow!("{e:#}\n{lines}"))?;
+    Ok(())
+}
