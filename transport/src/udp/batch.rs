@@ -385,9 +385,9 @@ mod tests {
         let (sender, receiver) = pair();
         let mut batcher = Batcher::new(true);
         // More than 128 segments are refused by every kernel.
-        batcher.send(&sender, &[1; 300], 1).unwrap();
+        batcher.send(&sender, &[1; 200], 1).unwrap();
         assert!(!batcher.offload());
-        assert_eq!(receive_all(&receiver, 300).len(), 300);
+        assert_eq!(receive_all(&receiver, 200).len(), 200);
     }
 
     #[test]
