@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use simulcast_image::manifest::VerifyingKey;
 use simulcast_protocol::api::Token;
-use simulcast_transport::fetch::Choice;
+use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
 pub use transfer::{Transferred, transfer};
@@ -28,6 +28,10 @@ pub struct ServerArgs {
     /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
     #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
     transport: Transport,
+
+    /// Interface for multicast, by name or address [default: the one that leads to the server]
+    #[arg(long, value_name = "NAME|ADDR")]
+    interface: Option<NamedInterface>,
 
     /// File with the server's token [default: SI_TOKEN, or keys/token in the state directory]
     #[arg(long, value_name = "FILE")]
