@@ -54,7 +54,11 @@ struct Tree {
 fn tree(random: &mut Random) -> Tree {
     let mut both = Paths::new();
     let mut dirs = vec![String::new()];
-    while both.len() < 120 {
+    // About 120 entries; fewer when chance made too few directories to hold them.
+    for _ in 0..400 {
+        if both.len() == 120 {
+            break;
+        }
         let dir = &dirs[random.below(dirs.len())];
         let path = format!("{dir}{}", random.pick(&NAMES));
         if both.contains(&path) || both.contains(&format!("{path}/")) {
