@@ -400,3 +400,6 @@ impl Sender {
 fn u64_from(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,12 @@ impl Sender {
     pub(super) fn batch(&mut self, now: Time, buffer: &mut Vec<u8>) -> Option<Transmit> {
         let segment = self.config.geometry.packet_bytes();
         let most = self.batch_packets(segment);
-        self.window
-            .fill(&self.store, &mut self.wants, &self.config.geometry);
         let mut count = 0;
         while count < most {
+            if self.window.has_place() {
+                self.window
+                    .fill(&self.store, &mut self.wants, &self.config.geometry);
+            }
             let Some(pick) = self.window.next(&self.config.geometry) else {
                 break;
             };

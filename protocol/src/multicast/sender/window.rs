@@ -61,6 +61,12 @@ impl Window {
         }
     }
 
+    /// Whether a staged chunk might find a place now.
+    pub(super) fn has_place(&self) -> bool {
+        self.jobs.len() < WINDOW_CHUNKS
+            && (!self.repairs.is_empty() || !self.wholes.is_empty() && self.may_begin())
+    }
+
     /// Moves chunks that are loaded into the window while there are places.
     pub(super) fn fill(&mut self, store: &Store, wants: &mut Wants, geometry: &Geometry) {
         while self.jobs.len() < WINDOW_CHUNKS {
