@@ -304,6 +304,12 @@ fn who_knows_no_key_can_spoil_chunks_but_not_the_session() {
     assert!(outcome.rejected > 0, "forged symbols are found out by the hash");
 }
 
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let outcomes = [0; 2].map(|_| format!("{:?}", run(Scenario::swarm(5))));
+    assert_eq!(outcomes[0], outcomes[1]);
+}
+
 /// Random mixtures of all faults. Each seed is another world.
 #[test]
 fn swarm() {
