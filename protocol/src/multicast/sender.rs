@@ -137,7 +137,7 @@ impl Sender {
     pub fn provide_failed(&mut self, now: Time, index: u32) {
         if self.store.failed(index) {
             self.stats.unreadable += 1;
-            self.window.drop_staged(index);
+            self.window.remove(index, &self.config.geometry);
             self.store.release(index);
             self.wants.unreadable(index);
             self.announcer.urge();

@@ -169,9 +169,14 @@ impl Window {
     }
 
     /// Takes one chunk out that cannot be loaded.
-    pub(super) fn drop_staged(&mut self, chunk: u32) {
+    pub(super) fn remove(&mut self, chunk: u32, geometry: &Geometry) {
         self.repairs.retain(|&staged| staged != chunk);
         self.wholes.retain(|&staged| staged != chunk);
+        let before = self.jobs.len();
+        self.jobs.retain(|job| job.chunk != chunk);
+        if self.jobs.len() < before {
+            self.bytes -= u64_from(geometry.chunk_bytes(chunk));
+        }
     }
 
     /// What is still to be sent of the chunks in the window.
