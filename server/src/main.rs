@@ -4,6 +4,8 @@
 
 mod commands;
 mod daemon;
+mod golden;
+mod store;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,7 @@ impl Program for Si {
     fn level(&self) -> tracing::Level {
         match self.command {
             commands::Command::Server(_) => tracing::Level::INFO,
+            _ => tracing::Level::WARN,
         }
     }
 

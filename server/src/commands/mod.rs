@@ -1,5 +1,6 @@
 //! The operator's commands, one file each.
 
+mod getimage;
 mod server;
 
 use simulcast_cli::{Console, Exit};
@@ -7,6 +8,7 @@ use simulcast_cli::{Console, Exit};
 /// One of the operator's commands.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Getimage(getimage::Args),
     Server(server::Args),
 }
 
@@ -17,6 +19,7 @@ impl Command {
     /// As each command says.
     pub(crate) fn run(self, console: &Console) -> anyhow::Result<Exit> {
         match self {
+            Self::Getimage(args) => args.run(console),
             Self::Server(args) => server::run(args, console),
         }
     }

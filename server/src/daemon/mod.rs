@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod connection;
 mod counters;
+mod deltas;
 mod routes;
 mod sessions;
 mod settings;
