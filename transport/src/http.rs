@@ -295,3 +295,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
