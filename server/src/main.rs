@@ -1,2 +1,42 @@
-//! placeholder
-fn main() {}
+//! `si`: the image server's commands. `si-lsimage X` and `si lsimage X` are the same.
+
+#![forbid(unsafe_code)]
+
+mod commands;
+mod store;
+mod text;
+
+use std::process::ExitCode;
+
+use simulcast_cli::{Console, Exit, Options, Program};
+
+/// Keep one golden client as it should be, have every other machine be like it
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "si",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Si {
+    #[command(flatten)]
+    options: Options,
+
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+impl Program for Si {
+    fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn run(self, console: &Console) -> anyhow::Result<Exit> {
+        self.command.run(console)
+    }
+}
+
+fn main() -> ExitCode {
+    simulcast_cli::main::<Si>()
+}
