@@ -194,8 +194,8 @@ fn lost(store: &Store, id: ChunkId) -> anyhow::Error {
         Err(error) => error,
         Ok(Some(_)) => StoreError::Chunk(OpenChunkError::Damaged(id)),
     };
-    let result: anyhow::Result<()> = Err(error)
-        .hint("si-fsck says which files are lost; another version may be whole, and a new capture stores them again");
+    let result: anyhow::Result<()> =
+        Err(error).hint("another version may be whole, and a new capture stores what is lost again");
     result.expect_err("it is one")
 }
 

@@ -97,11 +97,11 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
 fn to_pipe(store: &Store, version: &StoredVersion, console: &Console) -> anyhow::Result<ExportReport> {
     let failure = Cell::new(None);
     let report = console.data(|out| {
-        write(store, version, out, None).or_else(|error| match error {
-            TarError::Write(error) => Err(error),
+        write(store, version, out, None).map_err(|error| match error {
+            TarError::Write(error) => error,
             other => {
                 failure.set(Some(other));
-                Err(io::ErrorKind::Other.into())
+                io::ErrorKind::Other.into()
             }
         })
     });

@@ -84,12 +84,18 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
         level: args.level,
         threads: threads(args.threads),
     };
-    match (&args.from.tree, &args.from.tar) {
+    let imported = match (&args.from.tree, &args.from.tar) {
         (Some(tree), _) => from_tree(tree, &exclusions, import, console),
         (_, Some(tar)) => from_tar(tar, &exclusions, import, console),
         (None, None) => unreachable!("the command line asks for one of them"),
+    };
+    let full = imported.as_ref().is_err_and(is_disk_full);
+    let imported = imported.with_context(|| format!("cannot import {}", args.image));
+    if full {
+        imported.hint("si-gc removes what no version needs; the versions that there are were not changed")?;
+    } else {
+        imported?;
     }
-    .with_context(|| format!("cannot import {}", args.image))?;
     Ok(Exit::Done)
 }
 
@@ -183,6 +189,16 @@ fn from_tar(
         pack: &report.pack,
     };
     tell(&store, &version, &report, &facts, console)
+}
+
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    let kinds = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .map(io::Error::kind);
+    kinds
+        .into_iter()
+        .any(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 /// What both kinds of import report.
