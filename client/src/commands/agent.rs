@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, bail};
 use simulcast_cli::{Console, Exit};
-use simulcast_image::capture::{CAPTURE_PROTOCOL, serve_capture};
+use simulcast_image::capture::{AgentOptions, CAPTURE_PROTOCOL, serve_capture};
 use simulcast_system::{machine, mounts};
 
 /// Bytes that are collected before they go to the connection.
@@ -48,7 +48,11 @@ impl Args {
         let mut facts =
             machine::describe(&console.options().config).context("cannot find out about this machine")?;
         facts.insert("agent".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        serve_capture(from, to, facts, closed, threads).context("cannot serve the capture")?;
+        let options = AgentOptions {
+            threads,
+            memory: Some(console.options().state.join("agent").join("memory")),
+        };
+        serve_capture(from, to, facts, closed, &options).context("cannot serve the capture")?;
         Ok(Exit::Done)
     }
 }

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use simulcast_protocol::id::PartId;
 use simulcast_protocol::limits::PART_BYTES;
 
 use super::entry::{ScannedContent, ScannedEntry};
+use super::memory::Memory;
 use super::message::{CAPTURE_PROTOCOL, FromAgent, FromServer, Request, prefix, read_message, write_message};
 use super::pack::{PackSink, Packed, Packer, with_packer};
 use super::read::{ContentScanner, read_up_to};
@@ -57,8 +58,18 @@ impl From<FsError> for AgentError {
     }
 }
 
+/// How an agent works.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    /// Threads that compress; at least 1.
+    pub threads: usize,
+    /// The file in which it remembers what it found, so that the next capture reads only what was changed; `None`
+    /// reads everything each time.
+    pub memory: Option<PathBuf>,
+}
+
 /// Serves one capture on a pair of streams. `facts` goes into the manifest; `closed` gives the mount points below the
-/// captured root that are not entered; `threads` compress.
+/// captured root that are not entered.
 ///
 /// # Errors
 /// [`AgentError`]; the server has been told, as far as the connection allows.
@@ -67,7 +78,7 @@ pub fn serve_capture(
     to: impl Write + Send,
     facts: BTreeMap<String, String>,
     closed: impl FnOnce(&Path) -> HashSet<Vec<u8>>,
-    threads: usize,
+    options: &AgentOptions,
 ) -> Result<ScanReport, AgentError> {
     let to = Mutex::new(to);
     let send = |message: &FromAgent| write_message(&mut *to.lock().expect("no holder panics"), message);
@@ -82,21 +93,23 @@ pub fn serve_capture(
     if request.protocol != CAPTURE_PROTOCOL {
         return Err(AgentError::Protocol(request.protocol));
     }
-    let served = capture(&mut from, &to, request, closed, threads);
-    match &served {
-        Ok(_) => {
+    match capture(&mut from, &to, request, closed, options) {
+        Ok((report, memory)) => {
             send(&FromAgent::Done)?;
             flush(&to)?;
-            // The server's word that all arrived, or the end of the stream: it says itself what went wrong.
-            drop(read_message::<FromServer>(&mut from));
+            // Otherwise the server says itself what went wrong.
+            if let Ok(Some((FromServer::Published(_), _))) = read_message(&mut from) {
+                memory.save();
+            }
+            Ok(report)
         }
         Err(error) => {
             // It may be the connection that is broken: then nobody hears it.
-            drop(send(&FromAgent::Failed(crate::chain(error))));
+            drop(send(&FromAgent::Failed(crate::chain(&error))));
             drop(flush(&to));
+            Err(error)
         }
     }
-    served
 }
 
 fn capture(
@@ -104,8 +117,8 @@ fn capture(
     to: &Mutex<impl Write + Send>,
     request: Request,
     closed: impl FnOnce(&Path) -> HashSet<Vec<u8>>,
-    threads: usize,
-) -> Result<ScanReport, AgentError> {
+    options: &AgentOptions,
+) -> Result<(ScanReport, Memory), AgentError> {
     let lists = request
         .exclusions
         .iter()
@@ -116,7 +129,8 @@ fn capture(
     let closed = closed(&path);
     let root = fs::open_root(&path)?;
     let sink = Connection(to);
-    with_packer(&sink, request.level, threads, |packer| {
+    let memory = Memory::load(options.memory.as_deref(), request.reread);
+    with_packer(&sink, request.level, options.threads, |packer| {
         let mut remote = Remote {
             to,
             packer,
@@ -128,6 +142,8 @@ fn capture(
             entries: 0,
             file: None,
             held_back: Vec::new(),
+            memory,
+            reading: None,
         };
         let scope = ScanScope {
             excluded: &excluded,
@@ -137,7 +153,7 @@ fn capture(
         remote.send_batch()?;
         remote.send(&FromAgent::Scanned(report.clone()))?;
         remote.deltas(from, root)?;
-        Ok(report)
+        Ok((report, remote.memory))
     })
 }
 
@@ -163,21 +179,37 @@ struct Remote<'a, W> {
     entries: u32,
     file: Option<HeldBack>,
     held_back: Vec<HeldBack>,
+    memory: Memory,
+    /// The file that is being read, as it was when that began.
+    reading: Option<(Vec<u8>, Stat)>,
 }
 
 impl<W: Write + Send> ScanSink for Remote<'_, W> {
     type Error = AgentError;
 
-    fn file(&mut self, directory: &[u8], name: &[u8], _: &Stat) -> Attempt {
+    fn file(&mut self, directory: &[u8], name: &[u8], stat: &Stat) -> Attempt {
         let path = crate::apply::join(directory, name);
-        self.file = self.bases.get(&path).map(|&basis_len| HeldBack {
-            directory: directory.to_vec(),
-            name: name.to_vec(),
-            entry: self.entries,
-            basis_len,
-            parts: BTreeMap::new(),
-        });
-        Attempt::Read
+        let there = |content: &&ScannedContent| {
+            content
+                .parts
+                .iter()
+                .flatten()
+                .all(|part| self.known.contains(&prefix(part)))
+        };
+        let remembered = self.memory.recall(&path, stat).filter(there).cloned();
+        self.file = self
+            .bases
+            .get(&path)
+            .filter(|_| remembered.is_none())
+            .map(|&basis_len| HeldBack {
+                directory: directory.to_vec(),
+                name: name.to_vec(),
+                entry: self.entries,
+                basis_len,
+                parts: BTreeMap::new(),
+            });
+        self.reading = Some((path, stat.clone()));
+        remembered.map_or(Attempt::Read, Attempt::Known)
     }
 
     fn lacks(&mut self, part: &PartId, offset: u64) -> bool {
@@ -201,6 +233,9 @@ impl<W: Write + Send> ScanSink for Remote<'_, W> {
     }
 
     fn entry(&mut self, entry: ScannedEntry) -> Result<(), AgentError> {
+        if let (Some((path, stat)), Some(content)) = (self.reading.take(), entry.content()) {
+            self.memory.remember(path, &stat, content);
+        }
         self.held_back
             .extend(self.file.take().filter(|file| !file.parts.is_empty()));
         self.entries += 1;

@@ -35,6 +35,8 @@ pub struct CaptureRequest {
     pub exclusions: Vec<(Vec<u8>, String)>,
     /// zstd level.
     pub level: i32,
+    /// Whether files are read although they seem unchanged since the last capture.
+    pub reread: bool,
     /// When, in seconds since 1970.
     pub created: i64,
 }
@@ -163,6 +165,7 @@ impl<R: Read, W: Write> Intake<'_, R, W> {
             root: request.root.clone(),
             exclusions: request.exclusions.clone(),
             level: request.level,
+            reread: request.reread,
             known,
             bases: bases.unwrap_or_default(),
         }))

@@ -15,7 +15,7 @@ use super::pack::Packed;
 use super::scan::ScanReport;
 
 /// The first thing that either side says; both must agree.
-pub const CAPTURE_PROTOCOL: u32 = 1;
+pub const CAPTURE_PROTOCOL: u32 = 2;
 
 /// Bytes of one message, and of what one decompresses to. The largest are chunks (4 MiB), batches of entries (the few
 /// with many parts are large) and signatures (6 MiB).
@@ -49,6 +49,8 @@ pub(super) struct Request {
     pub exclusions: Vec<(Vec<u8>, String)>,
     /// zstd level.
     pub level: i32,
+    /// Whether files are read although they seem unchanged since the last capture.
+    pub reread: bool,
     /// The first eight bytes of the hash of every part that the server has.
     pub known: Vec<u64>,
     /// Large files of the previous version, with their length then: deltas can be made against them.

@@ -8,13 +8,14 @@ mod agent;
 mod entry;
 mod import;
 mod intake;
+mod memory;
 mod message;
 mod pack;
 mod read;
 mod scan;
 mod version;
 
-pub use agent::{AgentError, serve_capture};
+pub use agent::{AgentError, AgentOptions, serve_capture};
 pub use entry::{ScannedContent, ScannedEntry, ScannedKind};
 pub use import::{CaptureError, CaptureReport, Import, import_tree};
 pub use intake::{CaptureRequest, Moved, receive_capture};

@@ -20,6 +20,7 @@ fn request(tree: &Path) -> CaptureRequest {
         root: tree.as_os_str().as_bytes().to_vec(),
         exclusions: vec![(b"- *.excluded\n".to_vec(), "test".to_owned())],
         level: 1,
+        reread: false,
         created: 0,
     }
 }
@@ -38,7 +39,11 @@ fn capture(
                 stream: agent.try_clone().unwrap(),
                 left: break_after,
             };
-            drop(serve_capture(agent, to, facts, |_| HashSet::new(), 2));
+            let options = AgentOptions {
+                threads: 2,
+                memory: Some(store.root().join("memory")),
+            };
+            drop(serve_capture(agent, to, facts, |_| HashSet::new(), &options));
         });
         let (version, report, moved) =
             receive_capture(store, server.try_clone().unwrap(), server, request(tree))?;
@@ -218,4 +223,26 @@ fn a_file_that_grows_while_it_is_captured_is_taken_consistently() {
             .unwrap()
             .is_some()
     );
+}
+
+#[test]
+fn unchanged_files_are_not_read_again() {
+    let (_state, tree, store) = golden();
+    // What was changed within the last seconds is not remembered, and a ctime cannot be set: so it is waited for.
+    std::thread::sleep(std::time::Duration::from_millis(4200));
+    capture(&store, tree.path(), u64::MAX).unwrap();
+    let (first, report, _) = capture(&store, tree.path(), u64::MAX).unwrap();
+    assert_eq!(report.scan.bytes_read, 0);
+    // Same length and time, other bytes: the ctime tells.
+    let file = fs::File::options()
+        .write(true)
+        .open(tree.path().join("file9"))
+        .unwrap();
+    let before = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(b"other", 0).unwrap();
+    file.set_modified(before).unwrap();
+    let (second, report, _) = capture(&store, tree.path(), u64::MAX).unwrap();
+    assert_eq!(report.scan.bytes_read, 360);
+    assert_ne!(first.parts, second.parts);
+    assert_eq!(fsck(&store, 2).unwrap().findings, []);
 }

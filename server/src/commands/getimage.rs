@@ -44,6 +44,10 @@ pub(crate) struct Args {
     #[arg(long)]
     no_default_excludes: bool,
 
+    /// Read every file, also those that seem unchanged since the last capture
+    #[arg(long)]
+    checksum: bool,
+
     /// zstd level of new chunks, 1 (quick) to 19 (small)
     #[arg(long, value_name = "N", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
@@ -75,6 +79,7 @@ impl Args {
             root: self.directory.as_os_str().as_encoded_bytes().to_vec(),
             exclusions,
             level: self.level,
+            reread: self.checksum,
             created: i64::try_from(created).unwrap_or(i64::MAX),
         };
         let begun = Instant::now();
