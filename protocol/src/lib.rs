@@ -6,7 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod control;
 pub mod id;
 pub mod limits;
+pub mod multicast;
 pub mod name;
 pub mod units;

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod daemon;
+mod golden;
 mod store;
 mod text;
 
@@ -30,6 +32,13 @@ struct Si {
 impl Program for Si {
     fn options(&self) -> &Options {
         &self.options
+    }
+
+    fn level(&self) -> tracing::Level {
+        match self.command {
+            commands::Command::Server(_) => tracing::Level::INFO,
+            _ => tracing::Level::WARN,
+        }
     }
 
     fn run(self, console: &Console) -> anyhow::Result<Exit> {

@@ -89,7 +89,7 @@ impl MachineFacts {
 }
 
 /// The first of the two files that the specification names, os-release(5).
-fn read_os_release(root: &Path) -> Result<OsRelease, FactsError> {
+pub(crate) fn read_os_release(root: &Path) -> Result<OsRelease, FactsError> {
     for name in ["etc/os-release", "usr/lib/os-release"] {
         if let Some(text) = read_if_there(&root.join(name))? {
             return Ok(OsRelease::parse(&text));

@@ -5,4 +5,5 @@
 
 pub mod command;
 pub mod facts;
+pub mod machine;
 pub mod mounts;

@@ -79,6 +79,11 @@ impl SignedManifest {
         &self.bytes
     }
 
+    /// The manifest's bytes behind a signature that was checked before, as when it was received; `None` when they are cut.
+    pub fn unsigned(bytes: &[u8]) -> Option<&[u8]> {
+        bytes.get(SIGNATURE_BYTES..)
+    }
+
     /// Checks the signature against `key` and decodes the manifest.
     ///
     /// # Errors

@@ -52,7 +52,8 @@ impl Store {
         self.root().join("images").join(image.as_str())
     }
 
-    fn version_path(&self, image: &ImageName, version: Version) -> PathBuf {
+    /// The file of a version: its signed manifest, if there is such a version.
+    pub fn version_path(&self, image: &ImageName, version: Version) -> PathBuf {
         self.image_directory(image)
             .join("versions")
             .join(version.to_string())

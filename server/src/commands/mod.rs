@@ -6,17 +6,20 @@ mod diffimage;
 mod export;
 mod fsck;
 mod gc;
+mod getimage;
 mod import;
 mod listing;
 mod lsimage;
 mod mvimage;
 mod rmimage;
+mod server;
 
 use simulcast_cli::{Console, Exit};
 
 /// What `si` can do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Getimage(getimage::Args),
     Import(import::Args),
     Lsimage(lsimage::Args),
     Diffimage(diffimage::Args),
@@ -27,11 +30,13 @@ pub(crate) enum Command {
     Rmimage(rmimage::Args),
     Fsck(fsck::Args),
     Gc(gc::Args),
+    Server(server::Args),
 }
 
 impl Command {
     pub(crate) fn run(self, console: &Console) -> anyhow::Result<Exit> {
         match self {
+            Self::Getimage(args) => args.run(console),
             Self::Import(args) => import::run(args, console),
             Self::Lsimage(args) => lsimage::run(args, console),
             Self::Diffimage(args) => diffimage::run(args, console),
@@ -42,6 +47,7 @@ impl Command {
             Self::Rmimage(args) => rmimage::run(args, console),
             Self::Fsck(args) => fsck::run(args, console),
             Self::Gc(args) => gc::run(args, console),
+            Self::Server(args) => server::run(args, console),
         }
     }
 }

@@ -1,0 +1,148 @@
+//! The transfer: transports on one side of the queue, workers that write on the other.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use simulcast_cli::{Amount, Console, Progress, Remark};
+use simulcast_image::apply::{ApplyError, Writer};
+use simulcast_image::manifest::{Manifest, SignedManifest};
+use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
+use simulcast_protocol::name::ImageRef;
+use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct};
+use simulcast_transport::http::{Client, Retry};
+
+use super::ServerArgs;
+
+/// Bytes of chunks that wait for workers: some twenty usual ones, so that short stalls of disk or network do not show.
+const QUEUE_BYTES: usize = 32 << 20;
+
+/// Threads that decrypt, decompress and write.
+const WORKERS: usize = 2;
+
+/// Connections for HTTP: while one waits for the server, others carry.
+const CONNECTIONS: usize = 3;
+
+/// What came, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Transferred {
+    /// By multicast.
+    pub multicast: Tally,
+    /// By HTTP.
+    pub http: Tally,
+    /// What it waited for.
+    pub waits: Waits,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Fetches and writes the chunks of `image` for which `missing` says so.
+///
+/// # Errors
+/// When something cannot be fetched or written; what came before is written.
+pub fn transfer(
+    client: &Client,
+    args: &ServerArgs,
+    image: &ImageRef,
+    signed: &SignedManifest,
+    writer: &Writer<'_>,
+    missing: &[bool],
+    console: &Console,
+) -> Result<Transferred> {
+    if !missing.contains(&true) {
+        return Ok(Transferred::default());
+    }
+    let begun = Instant::now();
+    let notice = |notice: &Notice| console.say(notice);
+    let client = client.with_retry(Retry::PATIENT);
+    let order = Order {
+        client: &client,
+        table: Arc::new(table(signed).context("cannot fetch this version")?),
+        choice: args.transport.into(),
+        interface: args.interface.clone(),
+        connections: CONNECTIONS,
+        notice: &notice,
+    };
+    let fetch = Fetch::new(missing, QUEUE_BYTES);
+    let progress = console.progress(&image.to_string());
+    progress.set(standing(&signed.manifest, missing));
+    let (conducted, written) = thread::scope(|scope| {
+        let failure = Mutex::new(None);
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| scope.spawn(|| work(&fetch, writer, &signed.manifest, &progress)))
+            .collect();
+        let conducted = conduct(&order, &fetch);
+        for worker in workers {
+            if let Err(error) = worker.join().expect("a worker does not panic") {
+                failure.lock().expect("no holder panics").get_or_insert(error);
+            }
+        }
+        (conducted, failure.into_inner().expect("no holder panics"))
+    });
+    // What the target refused stopped the transports, whose complaints would only hide it.
+    if let Some(error) = written {
+        return Err(error).hint("when the target is in order, start again");
+    }
+    if let Err(error) = conducted {
+        let hint = error.hint();
+        return Err(error).context("not everything could be fetched").hint(hint);
+    }
+    progress.finish();
+    Ok(Transferred {
+        multicast: fetch.tally(Transport::Multicast),
+        http: fetch.tally(Transport::Http),
+        waits: fetch.waits(),
+        elapsed: begun.elapsed(),
+    })
+}
+
+/// Takes chunks and writes them until there are no more; what fails ends everything.
+fn work(
+    fetch: &Fetch,
+    writer: &Writer<'_>,
+    manifest: &Manifest,
+    progress: &Progress,
+) -> Result<(), ApplyError> {
+    let write = || {
+        let mut worker = writer.worker()?;
+        while let Some(mut chunk) = fetch.next() {
+            writer.chunk(&mut worker, chunk.index, &mut chunk.bytes)?;
+            let handle = &manifest.chunks[chunk.index as usize].handle;
+            progress.update(|amount| {
+                amount.chunks_done += 1;
+                amount.bytes_done += u64::from(handle.stored_len);
+            });
+        }
+        Ok(())
+    };
+    write().inspect_err(|_| fetch.stop())
+}
+
+/// The chunks as transports see them.
+fn table(signed: &SignedManifest) -> Result<ChunkTable, simulcast_protocol::multicast::TableError> {
+    let chunks = signed.manifest.chunks.iter().map(|chunk| ChunkInfo {
+        id: chunk.handle.id,
+        len: chunk.handle.stored_len,
+    });
+    ChunkTable::new(signed.id, chunks.collect())
+}
+
+/// How far an install is that begins with `missing`.
+fn standing(manifest: &Manifest, missing: &[bool]) -> Amount {
+    let mut amount = Amount {
+        chunks_total: Some(missing.len() as u64),
+        bytes_total: Some(manifest.stored_bytes()),
+        ..Amount::default()
+    };
+    for (chunk, _) in manifest
+        .chunks
+        .iter()
+        .zip(missing)
+        .filter(|(_, missing)| !**missing)
+    {
+        amount.chunks_done += 1;
+        amount.bytes_done += u64::from(chunk.handle.stored_len);
+    }
+    amount
+}

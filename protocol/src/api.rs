@@ -1,0 +1,115 @@
+//! What `si-server` and its clients say to each other over HTTP, version 1: paths, headers, JSON bodies, the token.
+//!
+//! Manifests and chunks travel as their bytes; everything else is JSON. An answer that is not 200 has an
+//! [`ErrorBody`]. Unknown fields are ignored, so that a newer server can say more.
+
+mod token;
+
+use serde::{Deserialize, Serialize};
+
+pub use token::{ParseTokenError, Token};
+
+use crate::id::ManifestId;
+use crate::name::{ImageName, Version};
+
+/// Where the interface begins on a server.
+pub const ROOT: &str = "/v1";
+
+/// The port that `si-server` listens on unless told otherwise.
+pub const PORT: u16 = 9440;
+
+/// Header of a manifest: the number of the version, which `latest` stood for.
+pub const VERSION_HEADER: &str = "x-simulcast-version";
+
+/// Header of a manifest: its identity, so that a client that has it already need not read the body.
+pub const MANIFEST_HEADER: &str = "x-simulcast-manifest";
+
+/// Bytes of a JSON answer that a client accepts: 10,000 images of 100 versions take less.
+pub const JSON_BYTES: usize = 16 << 20;
+
+/// Bytes of a JSON request that the server accepts: an identity and a few settings.
+pub const REQUEST_BYTES: usize = 4 << 10;
+
+/// An answer that is not 200: what was wrong and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What was wrong, in the form of an error message.
+    pub error: String,
+    /// What to do; empty when nothing helps.
+    #[serde(default)]
+    pub hint: String,
+}
+
+/// Answer of `GET /v1/images`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Images {
+    /// All images by name.
+    pub images: Vec<Image>,
+}
+
+/// An image and its versions; answer of `GET /v1/images/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The image.
+    pub name: ImageName,
+    /// Its versions, oldest first.
+    pub versions: Vec<Version>,
+}
+
+/// Answer of `GET /v1/key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The Ed25519 key that checks the server's manifests: 64 hexadecimal digits.
+    pub key: String,
+}
+
+/// Body of `POST /v1/sessions`: start or join the multicast session of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRequest {
+    /// Which version.
+    pub manifest: ManifestId,
+}
+
+/// Answer of `GET /v1/status`: counters since the server's start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's own version.
+    pub software: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Chunks that were sent whole over HTTP.
+    pub http_chunks: u64,
+    /// Bytes of chunks sent over HTTP, those of broken transfers included.
+    pub http_bytes: u64,
+    /// Sessions that ended.
+    pub sessions_ended: u64,
+    /// Bytes that ended sessions sent by multicast.
+    pub multicast_bytes_ended: u64,
+    /// Sessions that run.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// A running multicast session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its number.
+    pub session: u32,
+    /// The version, as `NAME@V`.
+    pub image: String,
+    /// The version's identity.
+    pub manifest: ManifestId,
+    /// Its group and port.
+    pub group: String,
+    /// UDP payload bytes sent so far.
+    pub bytes: u64,
+    /// Its rate at present, in bits per second on the wire.
+    pub rate: u64,
+    /// Receivers that were ever heard.
+    pub receivers: u64,
+    /// Receivers that need nothing more.
+    pub done: u64,
+    /// Seconds since it started.
+    pub seconds: u64,
+}

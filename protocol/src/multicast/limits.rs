@@ -1,0 +1,118 @@
+//! Bounds of the multicast protocol, each with its reason. Those of chunks and symbols stand in [`crate::limits`].
+
+use std::time::Duration;
+
+/// Bytes before the symbol in a data packet: 32 and 1,440 fill an Ethernet frame of 1,500 bytes exactly.
+pub const DATA_HEADER_BYTES: usize = 32;
+
+/// Smallest symbol of a session. Sixteen keeps simulations cheap; real sessions use 1,440 or more.
+pub const SYMBOL_BYTES_MIN: usize = 16;
+
+/// Largest symbol of a session: a jumbo frame of 9,000 bytes less IP, UDP and our header, rounded down to even 64.
+pub const SYMBOL_BYTES_MAX: usize = 8_896;
+
+/// Bytes of one control packet at most: what fits one Ethernet frame in IPv6 as well (1,500 - 40 - 8, rounded down).
+pub const CONTROL_BYTES: usize = 1_440;
+
+/// Bytes on an Ethernet wire around the payload of one UDP packet, which the pacing counts: preamble, header, check
+/// sum and gap of the frame (38), IPv4 (20) and UDP (8).
+pub const WIRE_OVERHEAD_BYTES: u64 = 66;
+
+/// Receivers of one session. 10,000 is the largest group we simulate; each costs the sender about 100 bytes.
+pub const RECEIVERS: usize = 16_384;
+
+/// Chunks whose symbols are sent in turn: a burst of 32 lost packets then costs each chunk two or three symbols.
+pub const WINDOW_CHUNKS: usize = 16;
+
+/// Stored bytes of the chunks that are sent in turn, unless a single one is larger: receivers hold all of them.
+pub const WINDOW_BYTES: u64 = 32 << 20;
+
+/// Places of the window that repairs may take while chunks wait that somebody lacks entirely: a receiver that asks
+/// for repairs without end takes at most this share from the others.
+pub const WINDOW_REPAIRS: usize = WINDOW_CHUNKS / 2;
+
+/// Chunks that the sender asks its driver for at the same time.
+pub const LOADS: usize = 8;
+
+/// Packets in one transmission at most: what Linux takes in one call with segmentation offload (UDP_MAX_SEGMENTS).
+pub const SEGMENTS: usize = 64;
+
+/// Time that one batch of packets may take at the current rate. Longer batches would overflow small switch buffers.
+pub const BATCH_TIME: Duration = Duration::from_millis(1);
+
+/// Credit that pacing may save up: a sleeping driver wakes late by up to about a millisecond on a busy machine.
+pub const PACING_BURST: Duration = Duration::from_millis(2);
+
+/// A deficit of more symbols than this is answered by source symbols: so much parity would be nearly all there is.
+pub const PARITY_DEFICIT: u16 = 192;
+
+/// How long the sender collects NAKs for a chunk before it answers the worst of them once for all.
+pub const AGGREGATION: Duration = Duration::from_millis(4);
+
+/// Time between two announces when nothing urges: 20 a second are 0.2 % of 100 Mbit/s.
+pub const ANNOUNCE_PERIOD: Duration = Duration::from_millis(50);
+
+/// Time between two announces at least, when a plan changed and waiting receivers should know.
+pub const ANNOUNCE_SOON: Duration = Duration::from_millis(5);
+
+/// Plans in one announce: with 8 bytes each it stays one packet.
+pub const PLANS: usize = 128;
+
+/// Chunks that cannot be read, named in one announce; with more, the announces name them by turns.
+pub const UNREADABLE: usize = 32;
+
+/// Regular reports of all receivers together, per second: 100 bytes each make 20 kB/s.
+pub const REPORTS_PER_SECOND: u32 = 200;
+
+/// Time between two regular reports of one receiver at least, however few receivers there are.
+pub const REPORT_PERIOD_MIN: Duration = Duration::from_millis(250);
+
+/// Time between two urgent reports of one receiver at least (fill or drops rising), for groups of up to 20.
+pub const URGENT_PERIOD_MIN: Duration = Duration::from_millis(20);
+
+/// Time between two urgent reports of one receiver for each receiver in the group: 1,000 a second from all together.
+pub const URGENT_PERIOD_EACH: Duration = Duration::from_millis(1);
+
+/// A receiver that nobody heard for this long, and for three report periods, is silent: it holds back nobody.
+pub const SILENCE_MIN: Duration = Duration::from_secs(2);
+
+/// NAK window of a small group and of a large one: receivers spread their NAKs over it, the worst first.
+pub const NAK_WINDOW: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
+
+/// Receivers from which on the NAK window is the long one.
+pub const NAK_WINDOW_RECEIVERS: u32 = 500;
+
+/// Packets of other chunks after which a chunk counts as quiet: with 16 chunks in turn, one that is still being sent
+/// comes again within 16 packets; four times that tolerates reordering.
+pub const QUIET_PACKETS: u64 = 64;
+
+/// First time that a receiver waits for an answer to a NAK before it repeats it; doubled with each repetition.
+pub const NAK_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Runs of wants in one report: 10 bytes each, so that one packet holds them.
+pub const WANTS: usize = 128;
+
+/// NAKs in one report, and runs of whole chunks in one report: together [`WANTS`].
+pub const NAKS: usize = WANTS / 2;
+
+/// Bytes of a report's bitmap: with [`NAKS`] runs it fills one packet. One bitmap states 5,120 chunks, so a version
+/// of usual size is stated whole by each report.
+pub const BITMAP_BYTES: usize = 640;
+
+/// Chunks that a receiver holds incomplete at the same time, apart from its byte budget: bounds the bookkeeping.
+pub const OPEN_CHUNKS: usize = 1_024;
+
+/// Times that a chunk may fail its hash before the receiver gives it up to another transport.
+pub const REJECTIONS: u8 = 2;
+
+/// Announcements of the end, and the time between them: 10 over one second reach a receiver at 30 % loss for certain.
+pub const FINS: (u32, Duration) = (10, Duration::from_millis(100));
+
+/// Final reports of a receiver, and the time between them. A lost one costs the session only the silence bound.
+pub const DONE_REPORTS: (u32, Duration) = (4, Duration::from_millis(30));
+
+/// Events that may wait for the driver. Past this the oldest joining and parting notices are dropped.
+pub const EVENTS: usize = 65_536;
+
+/// Chunks that one report names at most, except for a receiver's first: bounds the sender's work for one packet.
+pub const REPORT_CHUNKS: usize = BITMAP_BYTES * 8;

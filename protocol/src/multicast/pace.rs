@@ -1,0 +1,55 @@
+//! Pacing: when the next batch may go, so that the set rate is never passed (protocol.md 9.1).
+
+use std::time::Duration;
+
+use super::limits::PACING_BURST;
+use super::time::Time;
+use crate::units::Rate;
+
+/// A token bucket, told as the moment from which on it is not in debt. Over any time `t` it lets through at most
+/// `rate x (t + PACING_BURST)` and one batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pacer {
+    ready_at: Time,
+}
+
+impl Pacer {
+    pub(crate) fn new(now: Time) -> Self {
+        Self { ready_at: now }
+    }
+
+    /// From when on the next batch may go.
+    pub(crate) fn ready_at(&self) -> Time {
+        self.ready_at
+    }
+
+    /// Counts `bytes` that go now at `rate`.
+    pub(crate) fn spend(&mut self, now: Time, bytes: u64, rate: Rate) {
+        let credit = Time::from_start(now.since_start().saturating_sub(PACING_BURST));
+        // One nanosecond more: the time for a batch is rounded down.
+        self.ready_at = self.ready_at.max(credit) + rate.time_for(bytes) + Duration::from_nanos(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_driver_catches_up_but_never_passes_the_rate() {
+        let rate = Rate::from_bits_per_second(8_000_000); // 1,000 bytes a millisecond
+        let mut pacer = Pacer::new(Time::ZERO);
+        let (mut now, mut sent) = (Time::ZERO, 0u64);
+        for step in 0u32..10_000 {
+            now = now + Duration::from_micros(u64::from(step * 37 % 1_900));
+            while pacer.ready_at() <= now {
+                pacer.spend(now, 500, rate);
+                sent += 500;
+            }
+            let micros = u64::try_from((now.since_start() + PACING_BURST).as_micros()).unwrap();
+            assert!(sent <= micros + 500, "{sent} bytes after {now:?}");
+        }
+        let micros = u64::try_from(now.since_start().as_micros()).unwrap();
+        assert!(sent + 2_500 >= micros, "the rate is used: {sent} of {micros}");
+    }
+}

@@ -1,0 +1,137 @@
+//! `si-server`: gives versions to nodes, by HTTP and by multicast.
+//!
+//! The control plane runs on tokio: requests, the list of versions that are being asked for, the list of sessions. The
+//! data of a multicast session is sent by threads of its own. The daemon changes nothing in the store; it protects
+//! what is being sent from removal.
+
+mod answer;
+mod body;
+mod connection;
+mod counters;
+mod deltas;
+mod routes;
+mod sessions;
+mod settings;
+mod slow;
+mod token;
+mod versions;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use simulcast_cli::{Console, Exit};
+use simulcast_image::store::Store;
+use simulcast_protocol::api::Token;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+pub(crate) use settings::{Overrides, Settings};
+
+use counters::Counters;
+use sessions::Sessions;
+use versions::Versions;
+
+/// How often it is looked for sessions that have ended, and versions that nobody asks for any more.
+const EXPIRY: Duration = Duration::from_secs(1);
+
+/// Threads that carry the control plane. Chunks over HTTP are copied by them as well.
+const THREADS: usize = 4;
+
+/// Threads that read files. More would only queue up before the same disks.
+const READERS: usize = 64;
+
+/// What all requests share.
+#[derive(Debug)]
+struct Daemon {
+    store: Store,
+    token: Token,
+    versions: Versions,
+    sessions: Sessions,
+    counters: Counters,
+    started: Instant,
+}
+
+/// Serves the store below `state` until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the store cannot be opened or the address cannot be listened on.
+pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result<Exit> {
+    let _guard = simulcast_cli::interrupt::Guard::new();
+    raise_file_limit();
+    let store = Store::open(state).with_context(|| format!("cannot open the store {}", state.display()))?;
+    let token = token::obtain(&state.join("keys").join("token"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(READERS)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let daemon = Arc::new(Daemon {
+        sessions: Sessions::new(settings.multicast, &store.verifying_key()),
+        store,
+        token,
+        versions: Versions::default(),
+        counters: Counters::default(),
+        started: Instant::now(),
+    });
+    runtime.block_on(serve(daemon, settings.listen, console))?;
+    // What still reads a file for a client that has gone need not be waited for.
+    runtime.shutdown_background();
+    Ok(Exit::Done)
+}
+
+async fn serve(daemon: Arc<Daemon>, listen: SocketAddr, console: &Console) -> Result<()> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+        signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+    );
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener
+        .local_addr()
+        .context("cannot tell the address listened on")?;
+    let (close, closing) = watch::channel(false);
+    let accepting = tokio::spawn(connection::accept(listener, Arc::clone(&daemon), closing));
+    let expiring = tokio::spawn(expire(Arc::clone(&daemon)));
+    let state = daemon.store.root().display();
+    console.line(format_args!(
+        "si-server: ready on http://{address}, state in {state}"
+    ))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending");
+    expiring.abort();
+    close.send_replace(true);
+    let (accepted, ()) = tokio::join!(accepting, daemon.end_sessions());
+    accepted.context("the listening task failed")
+}
+
+async fn expire(daemon: Arc<Daemon>) {
+    let mut interval = tokio::time::interval(EXPIRY);
+    loop {
+        interval.tick().await;
+        daemon.forget_ended().await;
+        daemon.versions.expire(Instant::now());
+    }
+}
+
+/// Each connection is a file descriptor, and a common soft limit is 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files; at most {:?} connections", limit.current);
+    }
+}

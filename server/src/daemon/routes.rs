@@ -1,0 +1,202 @@
+//! The interface, version 1: which path does what. The bodies are those of `simulcast_protocol::api`.
+
+use std::fs::File;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use simulcast_image::store::StoreError;
+use simulcast_protocol::api::{
+    Image, Images, Key, MANIFEST_HEADER, REQUEST_BYTES, ROOT, SessionRequest, Status, VERSION_HEADER,
+};
+use simulcast_protocol::control::SessionOffer;
+use simulcast_protocol::id::ChunkId;
+use simulcast_protocol::limits::CHUNK_STORED_BYTES;
+use simulcast_protocol::name::{ImageName, ImageRef, Version};
+use tokio::time::timeout;
+
+use super::Daemon;
+use super::answer::Refusal;
+use super::body::{Counted, FileBody};
+use super::connection::Ends;
+use super::deltas;
+use super::versions::blocking;
+
+/// Time for the body of a request to come.
+const BODY: Duration = Duration::from_secs(10);
+
+type Answer<T> = Result<T, Refusal>;
+type Ours = State<Arc<Daemon>>;
+type Names<T> = Result<Path<T>, PathRejection>;
+
+/// All routes; each needs the token.
+pub(super) fn router(daemon: Arc<Daemon>) -> Router {
+    let routes = Router::new()
+        .route("/key", get(key))
+        .route("/status", get(status))
+        .route("/images", get(images))
+        .route("/images/{name}", get(image))
+        .route("/images/{name}/{version}/manifest", get(manifest))
+        .route("/chunks/{id}", get(chunk))
+        .route("/sessions", post(session))
+        .route(
+            "/manifests/{id}/files/{entry}/delta",
+            post(deltas::deltas).layer(DefaultBodyLimit::max(deltas::REQUEST_BYTES)),
+        );
+    Router::new()
+        .nest(ROOT, routes)
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path", ""))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not do that", "")
+        })
+        .layer(from_fn_with_state(Arc::clone(&daemon), authorised))
+        .with_state(daemon)
+}
+
+/// Lets only requests with the token through.
+async fn authorised(State(daemon): Ours, request: Request, next: Next) -> Response {
+    daemon.counters.requests.add(1);
+    let header = request.headers().get(header::AUTHORIZATION);
+    if header.is_some_and(|value| daemon.token.authorizes(value.as_bytes())) {
+        return next.run(request).await;
+    }
+    let error = match header {
+        Some(_) => "the token is wrong",
+        None => "a token is needed",
+    };
+    let hint =
+        "send Authorization: Bearer TOKEN with the token in keys/token of the server's state directory";
+    Refusal::new(StatusCode::UNAUTHORIZED, error, hint).into_response()
+}
+
+async fn key(State(daemon): Ours) -> Json<Key> {
+    let key = daemon.store.verifying_key().to_string();
+    Json(Key { key })
+}
+
+async fn status(State(daemon): Ours) -> Json<Status> {
+    let counters = &daemon.counters;
+    Json(Status {
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: daemon.started.elapsed().as_secs(),
+        requests: counters.requests.get(),
+        http_chunks: counters.http_chunks.get(),
+        http_bytes: counters.http_bytes.get(),
+        sessions_ended: counters.sessions_ended.get(),
+        multicast_bytes_ended: counters.multicast_bytes_ended.get(),
+        sessions: daemon.sessions.status(),
+    })
+}
+
+async fn images(State(daemon): Ours) -> Answer<Json<Images>> {
+    let images = blocking(move || daemon.store.images()).await?;
+    let image = |summary: simulcast_image::store::ImageSummary| Image {
+        name: summary.name,
+        versions: summary.versions,
+    };
+    Ok(Json(Images {
+        images: images.into_iter().map(image).collect(),
+    }))
+}
+
+async fn image(State(daemon): Ours, names: Names<String>) -> Answer<Json<Image>> {
+    let name: ImageName = parse(&names?.0)?;
+    let versions = {
+        let name = name.clone();
+        blocking(move || daemon.store.versions(&name)).await?
+    };
+    if versions.is_empty() {
+        return Err(StoreError::NoImage(name).into());
+    }
+    Ok(Json(Image { name, versions }))
+}
+
+async fn manifest(State(daemon): Ours, names: Names<(String, String)>) -> Answer<Response> {
+    let Path((name, version)) = names?;
+    let version = match version.as_str() {
+        "latest" => None,
+        number => Some(parse::<Version>(number)?),
+    };
+    let name = parse(&name)?;
+    let served = daemon.version(ImageRef { name, version }).await?;
+    let headers = [
+        (VERSION_HEADER, served.version.to_string()),
+        (MANIFEST_HEADER, served.id.to_string()),
+        ("content-type", "application/octet-stream".to_owned()),
+        // `latest` moves on, and the bytes hold keys.
+        ("cache-control", "no-store".to_owned()),
+    ];
+    let body = FileBody::new(Arc::clone(&served.file), served.len, daemon, Counted::Nothing);
+    Ok((headers, Body::new(body)).into_response())
+}
+
+async fn chunk(State(daemon): Ours, names: Names<String>) -> Answer<Response> {
+    let id: ChunkId = parse(&names?.0)?;
+    daemon.versions.chunk_asked(&id);
+    let path = daemon.store.chunks().path(&id);
+    let opened = blocking(move || File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)))).await;
+    let (len, file) = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StoreError::ChunkMissing(id).into());
+        }
+        Err(source) => {
+            let path = daemon.store.chunks().path(&id);
+            return Err(StoreError::Read { path, source }.into());
+        }
+    };
+    if len > CHUNK_STORED_BYTES as u64 {
+        return Err(Refusal::trouble(format!(
+            "chunk {id} is longer than a chunk can be: {len} bytes"
+        )));
+    }
+    let headers = [
+        ("content-type", "application/octet-stream".to_owned()),
+        ("etag", format!("\"{id}\"")),
+        // The name is the hash of the bytes, which are ciphertext: any cache may keep them for ever.
+        ("cache-control", "public, max-age=31536000, immutable".to_owned()),
+    ];
+    let body = FileBody::new(Arc::new(file), len, daemon, Counted::Chunk);
+    Ok((headers, Body::new(body)).into_response())
+}
+
+async fn session(
+    State(daemon): Ours,
+    Extension(ends): Extension<Ends>,
+    request: Request,
+) -> Answer<Json<SessionOffer>> {
+    let body = timeout(BODY, to_bytes(request.into_body(), REQUEST_BYTES)).await;
+    let body = body
+        .map_err(|_| {
+            Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body of the request did not come",
+                "",
+            )
+        })?
+        .map_err(|error| Refusal::nonsense(format!("the body cannot be read: {error}")))?;
+    let SessionRequest { manifest } = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::nonsense(format!("the body is no request for a session: {error}")))?;
+    daemon.offer(manifest, ends).await.map(Json)
+}
+
+/// What a part of a path means. Names and identities are types that nothing else can be built as, so that no path leads
+/// out of the store.
+fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Answer<T> {
+    text.parse()
+        .map_err(|error: T::Err| Refusal::nonsense(error.to_string()))
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(rejection: PathRejection) -> Self {
+        Self::nonsense(rejection.body_text())
+    }
+}

@@ -1,0 +1,324 @@
+//! The receiver's run loop.
+
+mod config;
+
+use std::collections::VecDeque;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver as Inbox, Sender as Outbox, TrySendError, bounded};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use simulcast_protocol::id::ChunkId;
+use simulcast_protocol::multicast::{
+    ChunkSet, ChunkTable, Gathered, Geometry, Receiver, ReceiverEvent, Time,
+};
+
+pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
+
+use super::wait::{Cancel, Clock, Waker};
+use crate::udp::batch::{Receiving, receive_fill};
+use crate::udp::{control_speaker, group_receiver};
+
+/// Chunks that wait for a worker, for each worker; what is beyond waits in the receiver's own memory budget.
+const QUEUE: usize = 2;
+/// Batches taken from the socket before anything else is looked at.
+const BATCHES: usize = 8;
+/// How often chunks are looked for that came by another transport.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How often the kernel is asked how full the socket is.
+const FILL: Duration = Duration::from_millis(10);
+
+/// Where a receiver's chunks go. Called from several threads at once.
+pub trait ChunkSink: Send + Sync {
+    /// Whether the chunk is still wanted; other transports may have brought it meanwhile.
+    fn wanted(&self, index: u32) -> bool;
+    /// Takes a chunk whose bytes have the hash that the table names. It may block: that slows the session. An error
+    /// ends it.
+    fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError>;
+    /// How full the sink's own queue is, in 255ths; the sender goes slower when it is fuller than 77.
+    fn fill(&self) -> u8;
+}
+
+/// Takes part in a session until the chunks in `missing` are delivered, the session ends, or nothing comes any more.
+/// The calling thread does the network; `workers` threads decode, verify and deliver.
+pub fn receive(
+    config: &ReceiverConfig,
+    table: Arc<ChunkTable>,
+    missing: ChunkSet,
+    sink: &dyn ChunkSink,
+    cancel: &Cancel,
+) -> Result<ReceiverSummary, ReceiveError> {
+    if config.manifest != table.manifest() {
+        return Err(ReceiveError::Version {
+            session: config.manifest,
+            table: table.manifest(),
+        });
+    }
+    if missing.size() != table.count() {
+        return Err(ReceiveError::Missing {
+            set: missing.size(),
+            table: table.count(),
+        });
+    }
+    let geometry = Geometry::new(Arc::clone(&table), config.symbol)?;
+    let group = group_receiver(config.group, config.interface)?;
+    let control = control_speaker(config.control)?;
+    let waker = Waker::new().map_err(ReceiveError::Receive)?;
+    let workers = config.workers.max(1);
+    let (work, todo) = bounded(workers * QUEUE);
+    // Every chunk under way has a place for its verdict, so a worker never waits to give one.
+    let (verdict, verdicts) = bounded(workers * (QUEUE + 1));
+    let clock = Clock::start();
+    let rng = Xoshiro256PlusPlus::seed_from_u64(rand::rng().random());
+    let given_up = ChunkSet::empty(table.count());
+    let driver = Driver {
+        receiver: Receiver::new(clock.now(), config.state(geometry), missing, rng),
+        clock,
+        group,
+        control,
+        given_up,
+        sink,
+        cancel,
+        receiving: Receiving::new(),
+        waker: &waker,
+        work,
+        verdicts,
+        waiting: VecDeque::new(),
+        under_way: 0,
+        swept: Time::ZERO,
+        filled: (Time::ZERO, 0),
+        end: None,
+    };
+    std::thread::scope(|scope| {
+        let judges: Vec<_> = (0..workers)
+            .map(|_| {
+                let (todo, verdict, table, waker) = (todo.clone(), verdict.clone(), &table, &waker);
+                scope.spawn(move || judge(table, sink, &todo, &verdict, waker))
+            })
+            .collect();
+        drop((todo, verdict));
+        let result = driver.run();
+        let broken = judges
+            .into_iter()
+            .map(|judge| judge.join())
+            .filter(Result::is_err)
+            .count();
+        if broken > 0 {
+            Err(ReceiveError::Broken)
+        } else {
+            result
+        }
+    })
+}
+
+/// What a worker found.
+enum Verdict {
+    /// The chunk was delivered, or is not wanted any more.
+    Accepted(u32),
+    /// Its bytes have not its hash.
+    Rejected(u32),
+    /// The sink did not take it.
+    Failed(SinkError),
+    /// The worker panicked.
+    Broken,
+}
+
+/// Tells the network's thread of a panic, which would otherwise wait for a verdict for ever.
+struct Alarm<'a>(&'a Outbox<Verdict>, &'a Waker);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.0.send(Verdict::Broken).is_ok() {
+            self.1.wake();
+        }
+    }
+}
+
+/// Decodes, verifies and delivers chunks until there are no more.
+fn judge(
+    table: &ChunkTable,
+    sink: &dyn ChunkSink,
+    todo: &Inbox<Gathered>,
+    verdict: &Outbox<Verdict>,
+    waker: &Waker,
+) {
+    let _alarm = Alarm(verdict, waker);
+    for gathered in todo {
+        let index = gathered.index();
+        let id = table.get(index).map(|info| info.id);
+        let found = if sink.wanted(index) {
+            match gathered.decode() {
+                Ok(bytes) if Some(ChunkId::of(&bytes)) == id => match sink.deliver(index, bytes) {
+                    Ok(()) => Verdict::Accepted(index),
+                    Err(error) => Verdict::Failed(error),
+                },
+                Ok(_) | Err(_) => Verdict::Rejected(index),
+            }
+        } else {
+            Verdict::Accepted(index)
+        };
+        if verdict.send(found).is_err() {
+            return;
+        }
+        waker.wake();
+    }
+}
+
+/// What the network's thread owns.
+struct Driver<'a> {
+    receiver: Receiver,
+    clock: Clock,
+    group: UdpSocket,
+    control: UdpSocket,
+    receiving: Receiving,
+    waker: &'a Waker,
+    sink: &'a dyn ChunkSink,
+    cancel: &'a Cancel,
+    work: Outbox<Gathered>,
+    verdicts: Inbox<Verdict>,
+    /// Chunks for which no worker has room yet.
+    waiting: VecDeque<Gathered>,
+    /// Chunks that workers have.
+    under_way: usize,
+    given_up: ChunkSet,
+    swept: Time,
+    filled: (Time, u8),
+    end: Option<End>,
+}
+
+impl Driver<'_> {
+    fn run(mut self) -> Result<ReceiverSummary, ReceiveError> {
+        while self.end.is_none() {
+            self.feed()?;
+            while let Ok(verdict) = self.verdicts.try_recv() {
+                self.take(verdict)?;
+            }
+            self.drain();
+            if self.cancel.is_set() {
+                self.end = Some(End::Cancelled);
+            }
+            let deadline = self.receiver.poll_timeout();
+            if self.end.is_none() && deadline.is_none_or(|at| at > self.clock.now()) {
+                self.waker
+                    .wait(&self.group, &self.clock, deadline)
+                    .map_err(ReceiveError::Receive)?;
+            }
+        }
+        self.finish()
+    }
+
+    /// Delivers what is gathered: that the session is over takes nothing from its worth.
+    fn finish(mut self) -> Result<ReceiverSummary, ReceiveError> {
+        if self.end == Some(End::Cancelled) {
+            self.waiting.clear();
+        }
+        self.hand_out();
+        while self.under_way > 0 {
+            let verdict = self.verdicts.recv().map_err(|_| ReceiveError::Broken)?;
+            self.take(verdict)?;
+            self.hand_out();
+        }
+        let mut missing = self.receiver.missing().clone();
+        self.given_up.iter().for_each(|index| _ = missing.insert(index));
+        let end = match self.end {
+            Some(end) if !self.receiver.missing().is_empty() => end,
+            Some(_) | None => End::Complete,
+        };
+        Ok(ReceiverSummary {
+            end,
+            missing,
+            stats: self.receiver.stats(),
+            drops: self.receiving.drops(),
+        })
+    }
+
+    /// Brings in packets and time, and how full the queues are.
+    fn feed(&mut self) -> Result<(), ReceiveError> {
+        for _ in 0..BATCHES {
+            if !self
+                .receiving
+                .receive(&self.group)
+                .map_err(ReceiveError::Receive)?
+            {
+                break;
+            }
+            let now = self.clock.now();
+            self.receiving
+                .packets()
+                .for_each(|packet| self.receiver.handle_packet(now, packet));
+        }
+        let now = self.clock.now();
+        if now.since(self.filled.0) >= FILL {
+            // Kernels that cannot tell (before 4.12) leave drops as the only sign of a full socket.
+            self.filled = (now, receive_fill(&self.group).unwrap_or(0));
+        }
+        self.receiver
+            .load(now, self.filled.1.max(self.sink.fill()), self.receiving.drops());
+        self.receiver.handle_timeout(now);
+        if now.since(self.swept) >= SWEEP {
+            self.swept = now;
+            let elsewhere: Vec<u32> = self
+                .receiver
+                .missing()
+                .iter()
+                .filter(|&index| !self.sink.wanted(index))
+                .collect();
+            elsewhere
+                .into_iter()
+                .for_each(|index| self.receiver.have(now, index));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, verdict: Verdict) -> Result<(), ReceiveError> {
+        self.under_way -= 1;
+        let now = self.clock.now();
+        match verdict {
+            Verdict::Accepted(index) => self.receiver.accept(now, index),
+            Verdict::Rejected(index) => self.receiver.reject(now, index),
+            Verdict::Failed(error) => return Err(ReceiveError::Sink(error)),
+            Verdict::Broken => return Err(ReceiveError::Broken),
+        }
+        Ok(())
+    }
+
+    /// Carries out what the receiver wants.
+    fn drain(&mut self) {
+        let mut packet = Vec::new();
+        while self.receiver.poll_transmit(self.clock.now(), &mut packet) {
+            if let Err(error) = self.control.send(&packet) {
+                // A lost report is repeated; a sender that is gone becomes silent.
+                tracing::trace!(%error, "report not sent");
+            }
+        }
+        while let Some(event) = self.receiver.poll_event() {
+            match event {
+                ReceiverEvent::Gathered(gathered) => self.waiting.push_back(gathered),
+                ReceiverEvent::GaveUp(index) => {
+                    tracing::warn!(index, "chunk left to another transport");
+                    self.given_up.insert(index);
+                }
+                ReceiverEvent::Complete => {}
+                ReceiverEvent::Finished(reason) => self.end = Some(End::Finished(reason)),
+                ReceiverEvent::Silent => self.end = Some(End::Silent),
+            }
+        }
+        if self.receiver.is_finished() && self.end.is_none() {
+            self.end = Some(End::Complete);
+        }
+        self.hand_out();
+    }
+
+    fn hand_out(&mut self) {
+        while let Some(gathered) = self.waiting.pop_front() {
+            match self.work.try_send(gathered) {
+                Ok(()) => self.under_way += 1,
+                Err(TrySendError::Full(gathered) | TrySendError::Disconnected(gathered)) => {
+                    return self.waiting.push_front(gathered);
+                }
+            }
+        }
+    }
+}
