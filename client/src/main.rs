@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod commands;
-mod record;
 
 use std::process::ExitCode;
 

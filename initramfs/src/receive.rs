@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::apply::{ApplyError, Install};
-use simulcast_node::{ServerArgs, transfer};
+use simulcast_node::{Record, ServerArgs, transfer};
 use simulcast_protocol::name::ImageRef;
 
 /// Receive a version of an image into an empty directory
@@ -61,6 +61,12 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
         .finish()
         .map_err(advise)
         .with_context(|| format!("cannot complete {shown}"))?;
+    let recorded = fs::canonicalize(&args.target).map_err(anyhow::Error::from);
+    let recorded = recorded.and_then(|target| Record::of(&console.options().state, &target).save(&signed));
+    if let Err(error) = recorded {
+        // It would only have spared the first update some hashing.
+        tracing::info!(%error, "what was installed is not recorded");
+    }
     let summary = report::Summary::new(
         &args.image,
         &signed,

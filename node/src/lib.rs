@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod contact;
+mod record;
 mod transfer;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use simulcast_protocol::api::Token;
 use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
+pub use record::Record;
 pub use transfer::{Transferred, transfer};
 
 /// Which server, how to be let in, and how chunks come: options of every command that asks an image server.

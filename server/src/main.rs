@@ -6,6 +6,7 @@ mod commands;
 mod daemon;
 mod golden;
 mod store;
+mod text;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,10 @@
 )]
 
 mod api;
+mod edge;
 mod network;
 mod receive;
 mod resume;
 mod site;
 mod trouble;
+mod update;

@@ -62,13 +62,7 @@ impl Site {
             config,
             programs: Programs::new(None),
         };
-        command::run(
-            site.command("si-import")
-                .arg("gold")
-                .arg("--tree")
-                .arg(&site.tree),
-        )
-        .unwrap();
+        site.import_again();
         site
     }
 
@@ -169,9 +163,8 @@ impl Site {
         chunks
     }
 
-    /// Makes version 2 of the image: the tree and a further file of noise.
-    pub(crate) fn second_version(&self) {
-        noise::file(&self.tree.join("second"), "second", 100_000).unwrap();
+    /// Makes the next version of the image from the tree as it is now.
+    pub(crate) fn import_again(&self) {
         command::run(
             self.command("si-import")
                 .arg("gold")
@@ -179,6 +172,12 @@ impl Site {
                 .arg(&self.tree),
         )
         .unwrap();
+    }
+
+    /// Makes version 2 of the image: the tree and a further file of noise.
+    pub(crate) fn second_version(&self) {
+        noise::file(&self.tree.join("second"), "second", 100_000).unwrap();
+        self.import_again();
     }
 }
 

@@ -10,12 +10,10 @@ use simulcast_image::filter::{ExclusionList, Exclusions, Side};
 use simulcast_image::fs;
 use simulcast_image::manifest::SignedManifest;
 use simulcast_image::update::{Action, Plan, PlanOptions, Update, UpdateError};
-use simulcast_node::{ServerArgs, Transferred, transfer};
+use simulcast_node::{Record, ServerArgs, Transferred, transfer};
 use simulcast_protocol::name::{ImageRef, Version};
 use simulcast_protocol::units::Bytes;
 use simulcast_transport::http::Client;
-
-use crate::record::Record;
 
 mod report;
 

@@ -41,7 +41,7 @@ pub enum DecodeError {
     #[error("the manifest has more {0} than the {1} that are allowed")]
     TooMany(&'static str, usize),
     /// The tables contradict themselves or each other.
-    #[error("the manifest is unsound: {0}")]
+    #[error("the manifest is unsound")]
     Unsound(#[from] Unsound),
 }
 

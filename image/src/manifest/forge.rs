@@ -75,7 +75,7 @@ impl Forged {
             postcard::to_stdvec(&self.parts).unwrap(),
             postcard::to_stdvec(&self.chunks).unwrap(),
         ];
-        Manifest::decode(&assemble(&sections)).unwrap_err().to_string()
+        crate::chain(&Manifest::decode(&assemble(&sections)).unwrap_err())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading the content of a file of a version at any offset, out of its chunks.
+//! Reading parts, and the content of a file at any offset, out of the chunks of a version.
 
 use std::io;
 use std::sync::Mutex;
@@ -8,8 +8,8 @@ use crate::chunk::Opener;
 use crate::delta::ReadAt;
 use crate::manifest::{FileContent, Manifest, Segment};
 
-/// Raw chunks that a reader keeps: a window that crosses from one part to the next needs two.
-const CHUNKS_KEPT: usize = 2;
+/// Raw chunks that a reader keeps: parts are mostly wanted in path order, and a chunk's neighbours are soon needed.
+const CHUNKS_KEPT: usize = 4;
 
 /// Where the parts of a version lie: for each the chunk, and the offset of its first byte among the chunk's raw bytes.
 #[derive(Debug)]
@@ -35,15 +35,59 @@ impl PartIndex {
     }
 }
 
-/// The content of one file.
+/// The parts of a version, checked against the names of their chunks.
 #[derive(Debug)]
-pub struct ContentReader<'a> {
+pub struct PartReader<'a> {
     store: &'a Store,
     manifest: &'a Manifest,
     parts: &'a PartIndex,
-    content: &'a FileContent,
+    opener: Opener,
     /// Raw chunks, the last used one last.
-    kept: Mutex<Vec<(u32, Vec<u8>)>>,
+    kept: Vec<(u32, Vec<u8>)>,
+}
+
+impl<'a> PartReader<'a> {
+    /// A reader of the parts of `manifest`, whose index is `parts`.
+    pub fn new(store: &'a Store, manifest: &'a Manifest, parts: &'a PartIndex) -> Self {
+        Self {
+            store,
+            manifest,
+            parts,
+            opener: Opener::default(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// The bytes of a part.
+    ///
+    /// # Errors
+    /// [`StoreError::ChunkMissing`], [`StoreError::Chunk`], [`StoreError::Read`].
+    pub fn part(&mut self, part: u32) -> Result<&[u8], StoreError> {
+        let (chunk, start) = self.parts.0[part as usize];
+        let len = self.manifest.parts[part as usize].len as usize;
+        match self.kept.iter().position(|(kept, _)| *kept == chunk) {
+            Some(at) => self.kept[at..].rotate_left(1),
+            None => {
+                let handle = &self.manifest.chunks[chunk as usize].handle;
+                let mut stored = self.store.chunks().read(&handle.id)?;
+                let raw = self.opener.open(handle, &mut stored)?;
+                let oldest = (self.kept.len() == CHUNKS_KEPT).then(|| self.kept.remove(0).1);
+                let mut buffer = oldest.unwrap_or_default();
+                buffer.clear();
+                buffer.extend_from_slice(raw);
+                self.kept.push((chunk, buffer));
+            }
+        }
+        let (_, raw) = self.kept.last().expect("it was just put there");
+        Ok(&raw[start as usize..][..len])
+    }
+}
+
+/// The content of one file.
+#[derive(Debug)]
+pub struct ContentReader<'a> {
+    content: &'a FileContent,
+    parts: Mutex<PartReader<'a>>,
 }
 
 impl<'a> ContentReader<'a> {
@@ -55,31 +99,9 @@ impl<'a> ContentReader<'a> {
         content: &'a FileContent,
     ) -> Self {
         Self {
-            store,
-            manifest,
-            parts,
             content,
-            kept: Mutex::default(),
+            parts: Mutex::new(PartReader::new(store, manifest, parts)),
         }
-    }
-
-    /// Hands the raw bytes of a chunk to `use_them`.
-    fn with_chunk<T>(&self, index: u32, use_them: impl FnOnce(&[u8]) -> T) -> Result<T, StoreError> {
-        let mut kept = self.kept.lock().expect("no holder panics");
-        match kept.iter().position(|(kept, _)| *kept == index) {
-            Some(at) => kept[at..].rotate_left(1),
-            None => {
-                let handle = &self.manifest.chunks[index as usize].handle;
-                let mut stored = self.store.chunks().read(&handle.id)?;
-                let raw = Opener::default().open(handle, &mut stored)?.to_vec();
-                if kept.len() == CHUNKS_KEPT {
-                    kept.remove(0);
-                }
-                kept.push((index, raw));
-            }
-        }
-        let (_, raw) = kept.last().expect("it was just put there");
-        Ok(use_them(raw))
     }
 }
 
@@ -90,16 +112,14 @@ impl ReadAt for ContentReader<'_> {
         };
         let inside = usize::try_from(offset - place.offset).expect("a part is at most 4 MiB");
         let len = buffer.len().min(place.len as usize - inside);
-        let Some(part) = place.part else {
-            buffer[..len].fill(0);
-            return Ok(len);
-        };
-        let (chunk, at) = self.parts.0[part as usize];
-        let start = at as usize + inside;
-        self.with_chunk(chunk, |raw| {
-            buffer[..len].copy_from_slice(&raw[start..start + len])
-        })
-        .map_err(io::Error::other)?;
+        match place.part {
+            None => buffer[..len].fill(0),
+            Some(part) => {
+                let mut parts = self.parts.lock().expect("no holder panics");
+                let bytes = parts.part(part).map_err(io::Error::other)?;
+                buffer[..len].copy_from_slice(&bytes[inside..inside + len]);
+            }
+        }
         Ok(len)
     }
 }

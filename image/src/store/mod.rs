@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 pub use chunks::{ChunkStore, DirectoryChunks};
 pub use collect::{Collection, collect};
-pub use content::{ContentReader, PartIndex};
+pub use content::{ContentReader, PartIndex, PartReader};
 pub use error::{StoreError, WriteWhat};
 pub use fsck::{Finding, FsckReport, fsck};
 pub use images::{ImageSummary, StoredVersion, VersionLease};

@@ -1,6 +1,5 @@
 //! A version becomes a tar archive in pax format.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 
@@ -9,15 +8,11 @@ use tar::{EntryType, Header};
 
 use super::pax::{push_record, time_text};
 use super::{TarError, acl};
-use crate::chunk::Opener;
 use crate::fs::{Device, Meta, Shown};
-use crate::manifest::{FileContent, Kind, Manifest, Segment};
-use crate::store::{ChunkStore, Store, StoreError};
+use crate::manifest::{FileContent, Kind, Manifest};
+use crate::store::{PartIndex, PartReader, Store};
 
 const BLOCK: usize = 512;
-
-/// Opened chunks that are kept: parts come in path order, and a chunk's neighbours are soon needed.
-const CHUNKS_KEPT: usize = 4;
 
 /// What the octal fields of a header hold.
 const OCTAL_7: u32 = 0o7_777_777;
@@ -43,9 +38,13 @@ pub fn export_tar(
     out: &mut impl Write,
     progress: &dyn Fn(u64),
 ) -> Result<ExportReport, TarError> {
+    let index = PartIndex::new(manifest);
     let mut export = Export {
         manifest,
-        contents: Contents::new(store, manifest),
+        contents: Contents {
+            parts: PartReader::new(store, manifest, &index),
+            zeros: vec![0; PART_BYTES],
+        },
         out,
         report: ExportReport::default(),
         written: 0,
@@ -289,65 +288,18 @@ impl Draft {
     }
 }
 
-/// Finds the bytes of parts in the store.
+/// The bytes of parts, and zeros where there is none.
 struct Contents<'a> {
-    store: &'a Store,
-    manifest: &'a Manifest,
-    /// Of each part: its chunk, and its offset in that.
-    places: Vec<(u32, u32)>,
-    opener: Opener,
-    /// The chunks opened last, the latest in front.
-    kept: VecDeque<(u32, Vec<u8>)>,
+    parts: PartReader<'a>,
     zeros: Vec<u8>,
 }
 
-impl<'a> Contents<'a> {
-    fn new(store: &'a Store, manifest: &'a Manifest) -> Self {
-        let mut places = vec![(0, 0); manifest.parts.len()];
-        for (index, chunk) in (0u32..).zip(&manifest.chunks) {
-            let mut offset = 0;
-            for segment in &chunk.segments {
-                offset += match *segment {
-                    Segment::Dead(len) => len,
-                    Segment::Part(part) => {
-                        places[part as usize] = (index, offset);
-                        manifest.parts[part as usize].len
-                    }
-                };
-            }
-        }
-        Self {
-            store,
-            manifest,
-            places,
-            opener: Opener::default(),
-            kept: VecDeque::new(),
-            zeros: vec![0; PART_BYTES],
-        }
-    }
-
+impl Contents<'_> {
     /// The bytes of a part; zeros for none.
     fn part(&mut self, part: Option<u32>, len: u32) -> Result<&[u8], TarError> {
-        let Some(part) = part else {
-            return Ok(&self.zeros[..len as usize]);
-        };
-        let (chunk, offset) = self.places[part as usize];
-        if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == chunk) {
-            self.kept.swap(0, at);
-        } else {
-            let handle = &self.manifest.chunks[chunk as usize].handle;
-            let mut stored = self.store.chunks().read(&handle.id)?;
-            let raw = self.opener.open(handle, &mut stored).map_err(StoreError::from)?;
-            let mut buffer = if self.kept.len() == CHUNKS_KEPT {
-                self.kept.pop_back().map(|(_, buffer)| buffer).unwrap_or_default()
-            } else {
-                Vec::new()
-            };
-            buffer.clear();
-            buffer.extend_from_slice(raw);
-            self.kept.push_front((chunk, buffer));
+        match part {
+            Some(part) => Ok(self.parts.part(part)?),
+            None => Ok(&self.zeros[..len as usize]),
         }
-        let (offset, len) = (offset as usize, len as usize);
-        Ok(&self.kept[0].1[offset..offset + len])
     }
 }

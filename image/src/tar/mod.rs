@@ -11,6 +11,8 @@
 
 mod acl;
 mod export;
+#[cfg(test)]
+mod hostile_tests;
 mod import;
 mod member;
 mod pax;

@@ -1,6 +1,6 @@
 //! What was installed in a tree last: a hint that spares hashing files which nobody has touched since.
 //!
-//! It lies in the state directory of whoever updates, not in the tree, and is named after the tree's root directory. A
+//! It lies in the state directory of whoever installs or updates, not in the tree, and is named after the tree's root directory. A
 //! record that is missing costs time; one that is wrong is noticed, because it counts only for files whose length and
 //! time are still those of the version, as rsync too would believe them.
 
@@ -14,13 +14,13 @@ use simulcast_image::manifest::{Manifest, SignedManifest};
 
 /// The record of one tree.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub struct Record {
     path: PathBuf,
 }
 
 impl Record {
     /// The record of the tree at `root`, which is a full path.
-    pub(crate) fn of(state: &Path, root: &Path) -> Self {
+    pub fn of(state: &Path, root: &Path) -> Self {
         let name = simulcast_protocol::id::ContentId::of(root.as_os_str().as_bytes()).short();
         Self {
             path: state.join("installed").join(name),
@@ -28,7 +28,7 @@ impl Record {
     }
 
     /// The version that was installed last; `None` when nobody knows.
-    pub(crate) fn load(&self) -> Option<Manifest> {
+    pub fn load(&self) -> Option<Manifest> {
         match fs::read(&self.path) {
             Ok(bytes) => match Manifest::decode(SignedManifest::unsigned(&bytes)?) {
                 Ok(manifest) => Some(manifest),
@@ -47,7 +47,10 @@ impl Record {
     }
 
     /// Records a version.
-    pub(crate) fn save(&self, version: &SignedManifest) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When the state directory cannot be written to.
+    pub fn save(&self, version: &SignedManifest) -> anyhow::Result<()> {
         let attempt = || format!("cannot record what was installed in {}", self.path.display());
         let directory = self.path.parent().context("a record lies in a directory")?;
         fs::create_dir_all(directory).with_context(attempt)?;
