@@ -131,7 +131,8 @@ fn limit(transferred: &Transferred) -> Limit {
 
 /// Milliseconds are enough for people and programs.
 fn seconds(time: Duration) -> f64 {
-    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
+    // Divided rather than added up, so that it prints as three digits.
+    f64::from(u32::try_from(time.as_millis()).unwrap_or(u32::MAX)) / 1000.0
 }
 
 #[cfg(test)]
@@ -139,6 +140,13 @@ mod tests {
     use simulcast_transport::fetch::Waits;
 
     use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        for (millis, text) in [(12_774, "12.774"), (1, "0.001"), (0, "0")] {
+            assert_eq!(seconds(Duration::from_millis(millis)).to_string(), text);
+        }
+    }
 
     #[test]
     fn whoever_waits_is_not_the_limit() {
