@@ -15,7 +15,7 @@ use simulcast_image::apply::{ApplyError, Install};
 use simulcast_image::manifest::VerifyingKey;
 use simulcast_protocol::api::Token;
 use simulcast_protocol::name::ImageRef;
-use simulcast_transport::fetch::Choice;
+use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
 /// Receive a version of an image into an empty directory
@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
     #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
     transport: Transport,
+
+    /// Interface for multicast, by name or address [default: the one that leads to the server]
+    #[arg(long, value_name = "NAME|ADDR")]
+    interface: Option<NamedInterface>,
 
     /// File with the server's token [default: SI_TOKEN, or keys/token in the state directory]
     #[arg(long, value_name = "FILE")]

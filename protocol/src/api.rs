@@ -104,8 +104,12 @@ pub struct SessionStatus {
     pub group: String,
     /// UDP payload bytes sent so far.
     pub bytes: u64,
-    /// Nodes that were given an offer.
-    pub offers: u64,
+    /// Its rate at present, in bits per second on the wire.
+    pub rate: u64,
+    /// Receivers that were ever heard.
+    pub receivers: u64,
+    /// Receivers that need nothing more.
+    pub done: u64,
     /// Seconds since it started.
     pub seconds: u64,
 }

@@ -10,6 +10,7 @@
 pub mod fec;
 pub mod key;
 pub mod limits;
+pub mod offer;
 pub mod packet;
 pub mod rate;
 pub mod receiver;

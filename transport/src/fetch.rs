@@ -6,17 +6,21 @@
 //! brought a chunk.
 
 mod conduct;
+mod interface;
 mod missing;
 mod over_http;
+mod over_multicast;
 mod queue;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use conduct::{Choice, FetchError, Order, conduct};
+pub use conduct::{Choice, FetchError, Notice, Order, conduct};
+pub use interface::{NamedInterface, ParseInterfaceError};
 pub use missing::{Claim, Missing, Scope};
 pub use over_http::over_http;
+pub use over_multicast::MulticastError;
 
 use crate::http::HttpError;
 use queue::Queue;
@@ -185,10 +189,9 @@ impl Fetch {
 }
 
 impl Inlet<'_> {
-    /// Whether the chunk is still lacking. A transport that asks is about to deliver it, so for a moment others do not
-    /// begin to fetch it.
+    /// Whether the chunk is still lacking.
     pub fn wanted(&self, index: u32) -> bool {
-        self.fetch.missing.expect(index)
+        self.fetch.missing.is_missing(index)
     }
 
     /// Takes a chunk whose bytes the transport has checked against its name. Waits while the queue is full. A chunk
@@ -198,7 +201,11 @@ impl Inlet<'_> {
     /// [`Stopped`] when nothing is taken any more.
     pub fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), Stopped> {
         let counters = &self.fetch.counters[place(self.transport)];
-        if !self.fetch.missing.arrived(index) {
+        if !self
+            .fetch
+            .missing
+            .arrived(index, self.transport == Transport::Multicast)
+        {
             counters.duplicates.fetch_add(1, Ordering::Relaxed);
             return if self.fetch.missing.is_stopped() {
                 Err(Stopped)

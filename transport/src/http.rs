@@ -97,6 +97,14 @@ impl Client {
         }
     }
 
+    /// The same client, which tries as often as `retry` says.
+    pub fn with_retry(&self, retry: Retry) -> Self {
+        Self {
+            retry,
+            ..self.clone()
+        }
+    }
+
     /// The server that it asks.
     pub fn server(&self) -> &ServerUrl {
         &self.server

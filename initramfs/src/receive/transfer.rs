@@ -9,8 +9,8 @@ use simulcast_cli::{Amount, Console, Progress, Remark};
 use simulcast_image::apply::{ApplyError, Writer};
 use simulcast_image::manifest::{Manifest, SignedManifest};
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
-use simulcast_transport::fetch::{Fetch, Order, Tally, Transport, Waits, conduct};
-use simulcast_transport::http::Client;
+use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct};
+use simulcast_transport::http::{Client, Retry};
 
 use super::Args;
 
@@ -45,11 +45,15 @@ pub(super) fn transfer(
         return Ok(Transferred::default());
     }
     let begun = Instant::now();
+    let notice = |notice: &Notice| console.say(notice);
+    let client = client.with_retry(Retry::PATIENT);
     let order = Order {
-        client,
+        client: &client,
         table: Arc::new(table(signed).context("cannot fetch this version")?),
         choice: args.transport.into(),
+        interface: args.interface.clone(),
         connections: CONNECTIONS,
+        notice: &notice,
     };
     let fetch = Fetch::new(missing, QUEUE_BYTES);
     let progress = console.progress(&args.image.to_string());

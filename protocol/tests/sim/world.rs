@@ -210,7 +210,11 @@ impl World {
             );
             let event = self.events.remove(&id).unwrap();
             steps += 1;
-            assert!(steps < MOST_STEPS, "no end after {steps} events: {}", self.state());
+            assert!(
+                steps < MOST_STEPS,
+                "no end after {steps} events: {}",
+                self.state()
+            );
             self.step(event);
             if self.finished.is_some() && self.nodes.iter().all(Node::rests) {
                 break;

@@ -6,7 +6,9 @@ use anyhow::Result;
 use simulcast_cli::{Console, Exit};
 use simulcast_protocol::units::Rate;
 
-use crate::daemon::{self, Interface, Overrides, Settings};
+use simulcast_transport::fetch::NamedInterface;
+
+use crate::daemon::{self, Overrides, Settings};
 
 /// Give images to nodes, by HTTP and by multicast, until SIGTERM
 ///
@@ -25,7 +27,7 @@ pub(crate) struct Args {
 
     /// Interface for multicast, by name or address [default: the one that the request came in on]
     #[arg(long, value_name = "NAME|ADDR")]
-    interface: Option<Interface>,
+    interface: Option<NamedInterface>,
 
     /// Multicast group of the first session; others take the following ones [default: one that the store's key
     /// chooses in 239.255.64.0/18]

@@ -9,11 +9,13 @@ mod body;
 mod connection;
 mod counters;
 mod routes;
+mod sessions;
 mod settings;
 mod slow;
 mod token;
 mod versions;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,13 +28,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-pub(crate) use settings::{Interface, Overrides, Settings};
+pub(crate) use settings::{Overrides, Settings};
 
 use counters::Counters;
+use sessions::Sessions;
 use versions::Versions;
 
-/// How often it is looked for versions that nobody asks for any more.
-const EXPIRY: Duration = Duration::from_secs(5);
+/// How often it is looked for sessions that have ended, and versions that nobody asks for any more.
+const EXPIRY: Duration = Duration::from_secs(1);
 
 /// Threads that carry the control plane. Chunks over HTTP are copied by them as well.
 const THREADS: usize = 4;
@@ -43,6 +46,7 @@ struct Daemon {
     store: Store,
     token: Token,
     versions: Versions,
+    sessions: Sessions,
     counters: Counters,
     started: Instant,
 }
@@ -63,26 +67,27 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
         .build()
         .context("cannot start threads")?;
     let daemon = Arc::new(Daemon {
+        sessions: Sessions::new(settings.multicast, &store.verifying_key()),
         store,
         token,
         versions: Versions::default(),
         counters: Counters::default(),
         started: Instant::now(),
     });
-    runtime.block_on(serve(daemon, &settings, console))?;
+    runtime.block_on(serve(daemon, settings.listen, console))?;
     // What still reads a file for a client that has gone need not be waited for.
     runtime.shutdown_background();
     Ok(Exit::Done)
 }
 
-async fn serve(daemon: Arc<Daemon>, settings: &Settings, console: &Console) -> Result<()> {
+async fn serve(daemon: Arc<Daemon>, listen: SocketAddr, console: &Console) -> Result<()> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
         signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
     );
-    let listener = TcpListener::bind(settings.listen)
+    let listener = TcpListener::bind(listen)
         .await
-        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+        .with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener
         .local_addr()
         .context("cannot tell the address listened on")?;
@@ -100,13 +105,15 @@ async fn serve(daemon: Arc<Daemon>, settings: &Settings, console: &Console) -> R
     tracing::info!("ending");
     expiring.abort();
     close.send_replace(true);
-    accepting.await.context("the listening task failed")
+    let (accepted, ()) = tokio::join!(accepting, daemon.end_sessions());
+    accepted.context("the listening task failed")
 }
 
 async fn expire(daemon: Arc<Daemon>) {
     let mut interval = tokio::time::interval(EXPIRY);
     loop {
         interval.tick().await;
+        daemon.forget_ended().await;
         daemon.versions.expire(Instant::now());
     }
 }

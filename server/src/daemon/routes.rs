@@ -3,25 +3,34 @@
 use std::fs::File;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use simulcast_image::store::StoreError;
-use simulcast_protocol::api::{Image, Images, Key, MANIFEST_HEADER, ROOT, Status, VERSION_HEADER};
+use simulcast_protocol::api::{
+    Image, Images, Key, MANIFEST_HEADER, REQUEST_BYTES, ROOT, SessionRequest, Status, VERSION_HEADER,
+};
+use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::limits::CHUNK_STORED_BYTES;
 use simulcast_protocol::name::{ImageName, ImageRef, Version};
+use tokio::time::timeout;
 
 use super::Daemon;
 use super::answer::Refusal;
 use super::body::{Counted, FileBody};
+use super::connection::Ends;
 use super::versions::blocking;
+
+/// Time for the body of a request to come.
+const BODY: Duration = Duration::from_secs(10);
 
 type Answer<T> = Result<T, Refusal>;
 type Ours = State<Arc<Daemon>>;
@@ -35,7 +44,8 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/images", get(images))
         .route("/images/{name}", get(image))
         .route("/images/{name}/{version}/manifest", get(manifest))
-        .route("/chunks/{id}", get(chunk));
+        .route("/chunks/{id}", get(chunk))
+        .route("/sessions", post(session));
     Router::new()
         .nest(ROOT, routes)
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path", ""))
@@ -77,7 +87,7 @@ async fn status(State(daemon): Ours) -> Json<Status> {
         http_bytes: counters.http_bytes.get(),
         sessions_ended: counters.sessions_ended.get(),
         multicast_bytes_ended: counters.multicast_bytes_ended.get(),
-        sessions: Vec::new(),
+        sessions: daemon.sessions.status(),
     })
 }
 
@@ -151,6 +161,26 @@ async fn chunk(State(daemon): Ours, names: Names<String>) -> Answer<Response> {
     ];
     let body = FileBody::new(Arc::new(file), len, daemon, Counted::Chunk);
     Ok((headers, Body::new(body)).into_response())
+}
+
+async fn session(
+    State(daemon): Ours,
+    Extension(ends): Extension<Ends>,
+    request: Request,
+) -> Answer<Json<SessionOffer>> {
+    let body = timeout(BODY, to_bytes(request.into_body(), REQUEST_BYTES)).await;
+    let body = body
+        .map_err(|_| {
+            Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body of the request did not come",
+                "",
+            )
+        })?
+        .map_err(|error| Refusal::nonsense(format!("the body cannot be read: {error}")))?;
+    let SessionRequest { manifest } = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::nonsense(format!("the body is no request for a session: {error}")))?;
+    daemon.offer(manifest, ends).await.map(Json)
 }
 
 /// What a part of a path means. Names and identities are types that nothing else can be built as, so that no path leads

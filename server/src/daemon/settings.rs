@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use simulcast_cli::{Exit, Remark};
 use simulcast_protocol::api::PORT;
 use simulcast_protocol::units::Rate;
+use simulcast_transport::fetch::NamedInterface;
 
 /// The name of the file in the configuration directory.
 const FILE: &str = "server.toml";
@@ -33,21 +33,11 @@ pub(crate) struct Multicast {
     /// The rate on the wire that a session never passes.
     pub(crate) rate: Rate,
     /// Where sessions are sent; `None` for where the request for one came in.
-    pub(crate) interface: Option<Interface>,
+    pub(crate) interface: Option<NamedInterface>,
     /// The group of the first session, others take the following ones; `None` for one that the store's key chooses.
     pub(crate) group: Option<Ipv4Addr>,
     /// Routers that a packet may pass, plus one.
     pub(crate) ttl: u8,
-}
-
-/// A network interface as people name it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) enum Interface {
-    /// By one of its addresses.
-    Address(IpAddr),
-    /// By its name.
-    Name(String),
 }
 
 /// What one source says; what it does not say stays as it was.
@@ -55,7 +45,7 @@ pub(crate) enum Interface {
 pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) rate: Option<Rate>,
-    pub(crate) interface: Option<Interface>,
+    pub(crate) interface: Option<NamedInterface>,
     pub(crate) group: Option<Ipv4Addr>,
     pub(crate) ttl: Option<u8>,
 }
@@ -71,7 +61,7 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct FileMulticast {
     rate: Option<Rate>,
-    interface: Option<Interface>,
+    interface: Option<NamedInterface>,
     group: Option<Ipv4Addr>,
     ttl: Option<u8>,
 }
@@ -163,33 +153,6 @@ fn parse(text: &str) -> std::result::Result<Overrides, (usize, String)> {
     })
 }
 
-impl FromStr for Interface {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Address(address));
-        }
-        // What Linux takes as the name of an interface.
-        let name = (1..16).contains(&text.len())
-            && !matches!(text, "." | "..")
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
-        name.then(|| Self::Name(text.to_owned())).ok_or_else(|| {
-            format!("{text:?} is no network interface: give its name, as in eth0, or one of its addresses")
-        })
-    }
-}
-
-impl TryFrom<String> for Interface {
-    type Error = String;
-
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        text.parse()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,7 +177,7 @@ mod tests {
             settings.multicast,
             Multicast {
                 rate: "2Gbit".parse().unwrap(),
-                interface: Some(Interface::Name("br0".to_owned())),
+                interface: Some(NamedInterface::Name("br0".to_owned())),
                 group: Some(Ipv4Addr::new(239, 255, 9, 9)),
                 ttl: 4,
             }

@@ -1,15 +1,32 @@
 //! Which transport runs when.
 //!
-//! With [`Choice::Auto`] multicast comes first, because its cost does not grow with the number of receivers; HTTP brings
-//! what multicast gave up at once, and everything as soon as multicast does not reach this receiver, stalls or ends.
+//! With [`Choice::Auto`] multicast comes first, because its cost does not grow with the number of receivers. HTTP helps
+//! as soon as multicast does not reach this receiver, stalls, or ends with chunks missing; then both run.
 
+use std::error::Error;
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use simulcast_protocol::multicast::ChunkTable;
 
-use super::{Fetch, Scope, over_http};
+use super::over_multicast::{MulticastError, over_multicast};
+use super::{Fetch, NamedInterface, Scope, Transport, over_http};
 use crate::http::{Client, HttpError};
+use crate::multicast::Cancel;
+
+/// Time without a chunk by multicast after which HTTP helps. The session is heard, or it would have ended within three
+/// seconds; at 20 Mbit/s the sixteen chunks that are sent in turn need up to 25.
+const STALL: Duration = Duration::from_secs(15);
+
+/// The queue to the workers is this full when they are what holds multicast up.
+const BUSY: u8 = 128;
+
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Which transports may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +40,6 @@ pub enum Choice {
 }
 
 /// A fetch to be done.
-#[derive(Debug, Clone)]
 pub struct Order<'a> {
     /// The image server.
     pub client: &'a Client,
@@ -31,8 +47,28 @@ pub struct Order<'a> {
     pub table: Arc<ChunkTable>,
     /// Which transports may be used.
     pub choice: Choice,
+    /// Where multicast is listened for; `None` for where the server is.
+    pub interface: Option<NamedInterface>,
     /// Connections for HTTP: each is one thread.
     pub connections: usize,
+    /// Called when something happens that people want to know. It may be called from any thread.
+    pub notice: &'a (dyn Fn(&Notice) + Sync),
+}
+
+/// Something that people want to know.
+#[derive(Debug)]
+pub enum Notice {
+    /// A session is joined.
+    Joined(SocketAddr),
+    /// It was left before everything had come, and is joined again.
+    JoiningAgain(MulticastError),
+    /// Multicast is left, and why.
+    Left(MulticastError),
+    /// HTTP begins to help.
+    HttpHelps {
+        /// Chunks that are missing.
+        missing: u32,
+    },
 }
 
 /// Not all chunks came.
@@ -41,6 +77,9 @@ pub enum FetchError {
     /// HTTP failed.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// Multicast alone was allowed, and failed.
+    #[error(transparent)]
+    Multicast(#[from] MulticastError),
     /// Some chunks cannot be had; the others came.
     #[error("{count} of the chunks that are needed cannot be fetched")]
     Chunks {
@@ -56,6 +95,7 @@ impl FetchError {
     pub fn hint(&self) -> String {
         match self {
             Self::Http(error) => error.hint(),
+            Self::Multicast(error) => error.hint(),
             Self::Chunks { source, .. } => source.hint(),
         }
     }
@@ -67,22 +107,31 @@ impl FetchError {
 /// # Errors
 /// [`FetchError`]. What came before is handed to the workers.
 pub fn conduct(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
-    let result = http_alone(order, fetch);
+    let result = match order.choice {
+        Choice::Http => {
+            fetch.missing().open(Scope::All);
+            over_connections(order, fetch)
+        }
+        Choice::Multicast => {
+            over_multicast(order, fetch, &Cancel::default(), &|| {}).map_err(FetchError::Multicast)
+        }
+        Choice::Auto => both(order, fetch),
+    };
     fetch.no_more();
     result?;
     let mut failures = fetch.take_failures();
     let count = failures.len();
     match failures.pop() {
-        Some((_, source)) if !fetch.missing().is_stopped() => Err(FetchError::Chunks {
+        Some((_, source)) => Err(FetchError::Chunks {
             count,
             source: Box::new(source),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
-fn http_alone(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
-    fetch.missing().open(Scope::All);
+/// HTTP on its connections, until nothing is missing.
+fn over_connections(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..order.connections.max(1))
             .map(|_| scope.spawn(|| over_http(order.client, &order.table, fetch)))
@@ -97,4 +146,95 @@ fn http_alone(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
             _ => Ok(()),
         }
     })
+}
+
+/// Multicast, and HTTP when it is needed.
+fn both(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
+    let (cancel, faltered) = (Cancel::default(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let listening = scope.spawn(|| {
+            let falter = || faltered.store(true, Ordering::Relaxed);
+            let result = over_multicast(order, fetch, &cancel, &falter);
+            if let Err(error) = result {
+                falter();
+                (order.notice)(&Notice::Left(error));
+            }
+        });
+        let over = wait_for_multicast(fetch, &|| {
+            faltered.load(Ordering::Relaxed) || listening.is_finished()
+        });
+        let result = if over {
+            Ok(())
+        } else {
+            let missing = fetch.missing().left();
+            (order.notice)(&Notice::HttpHelps { missing });
+            fetch.missing().open(Scope::FromEnd);
+            over_connections(order, fetch)
+        };
+        // When HTTP has failed, multicast may still bring everything; it ends by itself if it leads nowhere.
+        listening.join().expect("it does not panic");
+        result.or_else(|error| {
+            if fetch.missing().is_over() {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+    })
+}
+
+/// Waits while multicast does what it should; true when nothing is missing any more.
+fn wait_for_multicast(fetch: &Fetch, faltered: &dyn Fn() -> bool) -> bool {
+    let mut last = (Instant::now(), fetch.tally(Transport::Multicast).chunks);
+    loop {
+        if fetch.missing().wait_over(LOOK) {
+            return true;
+        }
+        let chunks = fetch.tally(Transport::Multicast).chunks;
+        if chunks != last.1 || fetch.fill() >= BUSY {
+            last = (Instant::now(), chunks);
+        }
+        if faltered() || last.0.elapsed() >= STALL {
+            return false;
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined(group) => write!(f, "joined the multicast session to {group}"),
+            Self::JoiningAgain(error) => {
+                write_chain(f, error)?;
+                f.write_str("; joining again")
+            }
+            Self::Left(error) => {
+                f.write_str("multicast is left: ")?;
+                write_chain(f, error)
+            }
+            Self::HttpHelps { missing } => write!(f, "HTTP fetches what is missing: {missing} chunks"),
+        }
+    }
+}
+
+impl fmt::Debug for Order<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order")
+            .field("manifest", &self.table.manifest())
+            .field("choice", &self.choice)
+            .field("interface", &self.interface)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An error with its causes: `a: b: c`.
+fn write_chain(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        write!(f, ": {next}")?;
+        cause = next.source();
+    }
+    Ok(())
 }

@@ -5,30 +5,31 @@
 //!    ^                    │  └─── fail ─────> Failed ── arrived ──> Here
 //!    └────── drop ────────┘
 //! ```
-//! `arrived` leads to `Here` from every state: what has come has come, whoever was to fetch it.
+//! `arrived` leads to `Here` from every state: what has come has come, whoever was to fetch it. Only HTTP claims; what
+//! multicast brings next is not known exactly, but it goes through the version in rising order, some chunks at a time,
+//! so what lies just before its front is left to it.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use simulcast_protocol::limits::CHUNKS;
+use simulcast_protocol::multicast::ChunkSet;
+use simulcast_protocol::multicast::limits::WINDOW_CHUNKS;
 
-/// How long a chunk that multicast is about to deliver is left to it: decoding and checking take milliseconds, waiting
-/// for a full queue some more.
-const EXPECTED: Duration = Duration::from_secs(2);
+/// Chunks before the front of multicast that are left to it: those that are being sent, and those after them.
+const LEFT_TO_MULTICAST: usize = 2 * WINDOW_CHUNKS;
 
-/// Chunks that transports without claims are expected to deliver at a time; more are forgotten, which costs at most a
-/// chunk that comes twice.
-const EXPECTATIONS: usize = 1024;
+/// How long they are left to it when nothing more comes.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What may be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Only chunks that multicast has given up.
-    GivenUp,
-    /// All that are missing, the last ones first: multicast is bringing the first.
+    /// Nothing: multicast brings everything.
+    Nothing,
+    /// All that is missing, the last chunks first: multicast is bringing the first.
     FromEnd,
-    /// All that are missing, in the order of the version.
+    /// All that is missing, in the order of the version.
     All,
 }
 
@@ -60,11 +61,11 @@ struct Inner {
     /// How many are missing or claimed.
     left: u32,
     scope: Scope,
-    given_up: VecDeque<u32>,
     /// Nothing before `low` and nothing from `high` on is missing and unclaimed.
     low: usize,
     high: usize,
-    expected: BTreeMap<u32, Instant>,
+    /// The chunk that multicast brought last, and when.
+    front: Option<(usize, Instant)>,
     stopped: bool,
 }
 
@@ -78,11 +79,10 @@ impl Missing {
         Self {
             inner: Mutex::new(Inner {
                 left: u32::try_from(left).expect("at most 2^20"),
-                scope: Scope::GivenUp,
-                given_up: VecDeque::new(),
+                scope: Scope::Nothing,
                 low: 0,
                 high: states.len(),
-                expected: BTreeMap::new(),
+                front: None,
                 stopped: false,
                 states,
             }),
@@ -106,34 +106,27 @@ impl Missing {
         self.lock().stopped
     }
 
-    /// Whether the chunk has not come.
+    /// Whether the chunk has not come, and would be taken.
     pub fn is_missing(&self, index: u32) -> bool {
-        self.lock().state(index).is_some_and(|state| state != State::Here)
+        let inner = self.lock();
+        !inner.stopped && inner.lacks(index)
     }
 
-    /// The chunks that have not come, rising.
-    pub fn indexes(&self) -> Vec<u32> {
+    /// The chunks that have not come.
+    pub fn set(&self) -> ChunkSet {
         let inner = self.lock();
-        let states = (0u32..).zip(&inner.states);
-        states
-            .filter(|(_, state)| **state != State::Here)
-            .map(|(index, _)| index)
-            .collect()
+        let size = u32::try_from(inner.states.len()).expect("at most 2^20");
+        let mut set = ChunkSet::empty(size);
+        for index in (0..size).filter(|&index| inner.lacks(index)) {
+            set.insert(index);
+        }
+        set
     }
 
     /// Sets what may be claimed from now on.
     pub fn open(&self, scope: Scope) {
         self.lock().scope = scope;
         self.changed.notify_all();
-    }
-
-    /// Multicast will not bring this chunk: it may be claimed whatever the scope.
-    pub fn give_up(&self, index: u32) {
-        let mut inner = self.lock();
-        if inner.state(index) == Some(State::Missing) {
-            inner.given_up.push_back(index);
-            self.changed.notify_one();
-        }
     }
 
     /// A chunk to fetch; waits until there is one. `None` when nothing is missing any more or the receiver gave up.
@@ -143,18 +136,13 @@ impl Missing {
             if inner.left == 0 || inner.stopped {
                 return None;
             }
-            let now = Instant::now();
-            if let Some(index) = inner.next(now) {
+            if let Some(index) = inner.next(Instant::now()) {
                 inner.states[index as usize] = State::Claimed;
                 return Some(Claim { missing: self, index });
             }
-            let wait = match inner.expected.values().min() {
-                Some(&until) => until.saturating_duration_since(now).max(Duration::from_millis(1)),
-                None => EXPECTED,
-            };
             inner = self
                 .changed
-                .wait_timeout(inner, wait)
+                .wait_timeout(inner, PATIENCE)
                 .expect("no holder panics")
                 .0;
         }
@@ -162,40 +150,28 @@ impl Missing {
 
     /// Waits until nothing more can come or the receiver gave up, at most for `limit`; whether it is so.
     pub fn wait_over(&self, limit: Duration) -> bool {
-        let inner = self.lock();
         let going_on = |inner: &mut Inner| inner.left > 0 && !inner.stopped;
-        let waited = self.changed.wait_timeout_while(inner, limit, going_on);
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, going_on);
         !waited.expect("no holder panics").1.timed_out()
     }
 
-    /// Whether the chunk is lacking; if so, it is left to whoever asks for a moment.
-    pub(super) fn expect(&self, index: u32) -> bool {
-        let mut inner = self.lock();
-        let lacking = !inner.stopped && inner.state(index).is_some_and(|state| state != State::Here);
-        if lacking {
-            if inner.expected.len() >= EXPECTATIONS {
-                inner.expected.pop_first();
-            }
-            inner.expected.insert(index, Instant::now() + EXPECTED);
-        }
-        lacking
-    }
-
     /// Notes that a chunk has come; true the first time, never after [`stop`](Self::stop).
-    pub(super) fn arrived(&self, index: u32) -> bool {
+    pub(super) fn arrived(&self, index: u32, by_multicast: bool) -> bool {
         let mut inner = self.lock();
-        let lacking = !inner.stopped && inner.state(index).is_some_and(|state| state != State::Here);
-        if lacking {
+        if by_multicast {
+            inner.front = Some((index as usize, Instant::now()));
+        }
+        let taken = !inner.stopped && inner.lacks(index);
+        if taken {
             if inner.states[index as usize] != State::Failed {
                 inner.left -= 1;
             }
             inner.states[index as usize] = State::Here;
-            inner.expected.remove(&index);
             if inner.left == 0 {
                 self.changed.notify_all();
             }
         }
-        lacking
+        taken
     }
 
     pub(super) fn stop(&self) {
@@ -209,30 +185,29 @@ impl Missing {
 }
 
 impl Inner {
-    fn state(&self, index: u32) -> Option<State> {
-        self.states.get(index as usize).copied()
+    fn lacks(&self, index: u32) -> bool {
+        self.states
+            .get(index as usize)
+            .is_some_and(|&state| state != State::Here)
     }
 
     /// The chunk that should be claimed next.
     fn next(&mut self, now: Instant) -> Option<u32> {
-        while let Some(index) = self.given_up.pop_front() {
-            if self.state(index) == Some(State::Missing) {
-                return Some(index);
-            }
-        }
-        self.expected.retain(|_, until| *until > now);
         while self.low < self.high && self.states[self.low] != State::Missing {
             self.low += 1;
         }
         while self.low < self.high && self.states[self.high - 1] != State::Missing {
             self.high -= 1;
         }
-        let free = |&index: &usize| {
-            let expected = u32::try_from(index).is_ok_and(|index| self.expected.contains_key(&index));
-            self.states[index] == State::Missing && !expected
+        let coming = match self.front {
+            Some((front, at)) if now.saturating_duration_since(at) < PATIENCE => {
+                front..front + LEFT_TO_MULTICAST
+            }
+            _ => 0..0,
         };
+        let free = |&index: &usize| self.states[index] == State::Missing && !coming.contains(&index);
         let found = match self.scope {
-            Scope::GivenUp => None,
+            Scope::Nothing => None,
             Scope::All => (self.low..self.high).find(free),
             Scope::FromEnd => (self.low..self.high).rev().find(free),
         };

@@ -1,0 +1,113 @@
+//! Network interfaces as people name them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::udp::Interface;
+
+/// An interface by its name or one of its addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum NamedInterface {
+    /// One of its addresses.
+    Address(IpAddr),
+    /// Its name.
+    Name(String),
+}
+
+/// A text that names no interface.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no network interface: give its name, as in eth0, or one of its addresses")]
+pub struct ParseInterfaceError(String);
+
+impl NamedInterface {
+    /// The interface as sockets take it.
+    ///
+    /// # Errors
+    /// When there is no interface of that name.
+    pub fn resolve(&self) -> io::Result<Interface> {
+        match self {
+            Self::Address(address) => Ok(Interface::Address(*address)),
+            Self::Name(name) => {
+                let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
+                Ok(Interface::Index(rustix::net::netdevice::name_to_index(
+                    &socket, name,
+                )?))
+            }
+        }
+    }
+}
+
+/// The interface over which `peer` is reached, by the address that this machine has on it.
+///
+/// # Errors
+/// When there is no route to `peer`.
+pub(super) fn towards(peer: SocketAddr) -> io::Result<Interface> {
+    let any: SocketAddr = if peer.is_ipv4() {
+        ([0; 4], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
+    };
+    // Connecting a UDP socket sends nothing; it looks up the route.
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(peer)?;
+    Ok(Interface::Address(socket.local_addr()?.ip()))
+}
+
+impl FromStr for NamedInterface {
+    type Err = ParseInterfaceError;
+
+    fn from_str(text: &str) -> Result<Self, ParseInterfaceError> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        // What Linux takes as the name of an interface.
+        let name = (1..16).contains(&text.len())
+            && !matches!(text, "." | "..")
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        if name {
+            Ok(Self::Name(text.to_owned()))
+        } else {
+            Err(ParseInterfaceError(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for NamedInterface {
+    type Error = ParseInterfaceError;
+
+    fn try_from(text: String) -> Result<Self, ParseInterfaceError> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_are_told_apart_and_nonsense_is_refused() {
+        assert_eq!("eth0.12".parse(), Ok(NamedInterface::Name("eth0.12".to_owned())));
+        let address = "10.1.2.3".parse().unwrap();
+        assert_eq!("10.1.2.3".parse(), Ok(NamedInterface::Address(address)));
+        for text in ["", ".", "..", "a/b", "a b", "a:b", "sixteen-letters-"] {
+            let refused = text.parse::<NamedInterface>();
+            assert_eq!(refused, Err(ParseInterfaceError(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn interfaces_are_found() {
+        let loopback = NamedInterface::Name("lo".to_owned()).resolve().unwrap();
+        assert!(matches!(loopback, Interface::Index(index) if index > 0));
+        assert!(NamedInterface::Name("none-such0".to_owned()).resolve().is_err());
+        let towards = towards("127.0.0.1:9".parse().unwrap()).unwrap();
+        assert_eq!(towards, Interface::Address([127, 0, 0, 1].into()));
+    }
+}

@@ -1,0 +1,142 @@
+//! Multicast as a transport: take up an offer, receive, and join again when a session ends or its sender is lost.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use simulcast_protocol::control::SessionOffer;
+
+use super::conduct::{Notice, Order};
+use super::interface::towards;
+use super::{Fetch, Inlet, Transport};
+use crate::http::HttpError;
+use crate::multicast::{
+    Cancel, ChunkSink, End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, receive,
+};
+
+/// Sessions that may end in a row without having brought anything.
+const TRIES: u32 = 3;
+
+/// Pause before a session is joined again: one that is ending has then ended, and a new one is offered.
+const PAUSE: Duration = Duration::from_millis(1500);
+
+/// Multicast did not bring everything. What came before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum MulticastError {
+    /// The server offers no session.
+    #[error("the image server offers no multicast session")]
+    Offer(#[source] HttpError),
+    /// There is no interface to listen on.
+    #[error("cannot find the interface for multicast")]
+    Interface(#[source] io::Error),
+    /// It cannot be taken part in.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// Not a word of the session was heard.
+    #[error("nothing of the multicast session to {0} reaches this machine")]
+    NotReached(SocketAddr),
+    /// Sessions ended, or were lost, before everything had come.
+    #[error("the multicast session to {group} ended with {missing} chunks missing")]
+    Ended {
+        /// The group.
+        group: SocketAddr,
+        /// How many chunks.
+        missing: u32,
+    },
+    /// The sender cannot read some chunks, or sends wrong bytes for them.
+    #[error("multicast could not bring {0} chunks")]
+    GaveUp(u32),
+}
+
+impl MulticastError {
+    /// What to do about it; empty when nothing helps.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Offer(error) => error.hint(),
+            Self::Interface(_) => "name the interface with --interface".to_owned(),
+            Self::NotReached(group) => format!(
+                "check that no firewall drops UDP to {group} and that switches forward it (IGMP snooping needs a \
+                 querier); choose the interface with --interface, or use --transport auto"
+            ),
+            Self::Receive(_) | Self::Ended { .. } => {
+                "start again: only what is missing is fetched; --transport auto fetches the rest by HTTP"
+                    .to_owned()
+            }
+            Self::GaveUp(_) => "run si-fsck on the image server: it names damaged chunks".to_owned(),
+        }
+    }
+}
+
+/// Takes part in sessions until nothing is missing or they lead nowhere. `faltered` is called when one has ended too
+/// early, so that others begin to help.
+pub(super) fn over_multicast(
+    order: &Order<'_>,
+    fetch: &Fetch,
+    cancel: &Cancel,
+    faltered: &dyn Fn(),
+) -> Result<(), MulticastError> {
+    let mut fruitless = 0;
+    loop {
+        let manifest = order.table.manifest();
+        let offer: SessionOffer = order.client.session(manifest).map_err(MulticastError::Offer)?;
+        let before = fetch.tally(Transport::Multicast).chunks;
+        let summary = take_part(order, fetch, &offer, cancel);
+        if fetch.missing().is_over() || cancel.is_set() {
+            return Ok(());
+        }
+        faltered();
+        let summary = summary?;
+        let error = match summary.end {
+            End::Complete => return Err(MulticastError::GaveUp(summary.missing.count())),
+            End::Silent if summary.stats.announces == 0 => MulticastError::NotReached(offer.group),
+            End::Silent | End::Finished(_) | End::Cancelled => MulticastError::Ended {
+                group: offer.group,
+                missing: summary.missing.count(),
+            },
+        };
+        let brought = fetch.tally(Transport::Multicast).chunks > before;
+        fruitless = if brought { 0 } else { fruitless + 1 };
+        if fruitless >= TRIES {
+            return Err(error);
+        }
+        (order.notice)(&Notice::JoiningAgain(error));
+        if fetch.missing().wait_over(PAUSE) {
+            return Ok(());
+        }
+    }
+}
+
+fn take_part(
+    order: &Order<'_>,
+    fetch: &Fetch,
+    offer: &SessionOffer,
+    cancel: &Cancel,
+) -> Result<ReceiverSummary, MulticastError> {
+    let interface = match &order.interface {
+        Some(named) => named.resolve(),
+        None => towards(offer.control),
+    };
+    let config = ReceiverConfig::new(interface.map_err(MulticastError::Interface)?, offer);
+    (order.notice)(&Notice::Joined(offer.group));
+    let sink = fetch.inlet(Transport::Multicast);
+    let table = Arc::clone(&order.table);
+    Ok(receive(&config, table, fetch.missing().set(), &sink, cancel)?)
+}
+
+impl ChunkSink for Inlet<'_> {
+    fn wanted(&self, index: u32) -> bool {
+        Inlet::wanted(self, index)
+    }
+
+    fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError> {
+        Inlet::deliver(self, index, bytes).map_err(|stopped| SinkError {
+            index,
+            source: Box::new(stopped),
+        })
+    }
+
+    fn fill(&self) -> u8 {
+        Inlet::fill(self)
+    }
+}

@@ -1,0 +1,16 @@
+//! The run loops of multicast: threads that bring packets, time and chunks to the state machines of
+//! `simulcast_protocol::multicast` and carry out what they say.
+//!
+//! A sender is one thread for the network and a few that read chunks ahead of it. A receiver is the calling thread
+//! for the network and a few that decode, verify and deliver. Between them stand bounded queues; the protocol
+//! bounds what is under way, so nobody ever blocks the network's thread.
+
+mod receive;
+mod send;
+mod wait;
+
+pub use receive::{ChunkSink, End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, receive};
+pub use send::{
+    ChunkSource, PeerSummary, Progress, SendError, SenderConfig, SenderHandle, SenderSession, Summary,
+};
+pub use wait::Cancel;

@@ -1,0 +1,454 @@
+//! The sender's run loop.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver as Inbox, Sender as Outbox, bounded};
+use simulcast_protocol::control::SessionOffer;
+use simulcast_protocol::limits::SYMBOL_BYTES;
+use simulcast_protocol::multicast::limits::{LOADS, SEGMENTS};
+use simulcast_protocol::multicast::sender::{LoadError, Peer};
+use simulcast_protocol::multicast::{
+    self as protocol, ChunkTable, Geometry, Load, Loaded, Reason, ReceiverId, Sender, SenderEvent,
+    SenderStats, SessionId, SessionKey, TableError,
+};
+use simulcast_protocol::units::Rate;
+
+use super::wait::{Cancel, Clock, Waker};
+use crate::udp::batch::{Batcher, Receiving};
+use crate::udp::{Interface, Reach, SocketError, control_listener, group_sender};
+
+/// Threads that read chunks and make parity. One reads while the other encodes.
+const LOADERS: usize = 2;
+/// Batches sent before reports are looked at again.
+const BATCHES: usize = 32;
+/// Time between two pictures of the progress.
+const PICTURE: Duration = Duration::from_millis(50);
+
+/// Where a sender's chunks come from.
+pub trait ChunkSource: Send + Sync {
+    /// The stored bytes of the chunk with this index. They are checked against the table; an error, or other bytes,
+    /// makes the session go on without this chunk.
+    fn read(&self, index: u32) -> io::Result<Vec<u8>>;
+}
+
+/// What a session is to be. [`SenderConfig::new`] fills in what is usual.
+#[derive(Debug, Clone)]
+pub struct SenderConfig {
+    /// Where the group's packets leave.
+    pub interface: Interface,
+    /// Address and port of the group.
+    pub group: SocketAddr,
+    /// Where reports are heard: an address of this machine that receivers reach; port 0 chooses one.
+    pub control: SocketAddr,
+    /// Number of the session.
+    pub session: SessionId,
+    /// Secret of the session.
+    pub key: SessionKey,
+    /// The chunks.
+    pub table: Arc<ChunkTable>,
+    /// Bytes of a symbol.
+    pub symbol: usize,
+    /// The rate on the wire that is never passed.
+    pub rate: Rate,
+    /// The rate below which receivers that cannot follow do not slow the session.
+    pub rate_min: Rate,
+    /// Routers that packets may pass, plus one.
+    pub ttl: u32,
+    /// Whether receivers on this machine, in the same network namespace, get the packets too.
+    pub loopback: bool,
+    /// Whether segmentation offload is tried.
+    pub offload: bool,
+    /// Receivers that are waited for before anything is sent.
+    pub min_receivers: u32,
+    /// How long they are waited for, from the first that joins.
+    pub max_wait: Duration,
+    /// How long the session stays open when nobody joins.
+    pub join_wait: Duration,
+    /// How long it stays open when nobody lacks anything.
+    pub linger: Duration,
+    /// Bytes of chunks held in memory.
+    pub memory: u64,
+}
+
+/// Why a session cannot be started or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// A socket cannot be set up.
+    #[error("cannot open the multicast session")]
+    Socket(#[from] SocketError),
+    /// The chunks cannot be cut into symbols of this size.
+    #[error("cannot send this version by multicast")]
+    Table(#[from] TableError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread of the multicast session")]
+    Thread(#[source] io::Error),
+    /// Reports cannot be waited for.
+    #[error("cannot wait for reports")]
+    Wait(#[source] io::Error),
+    /// A thread of the session panicked; its message went to stderr.
+    #[error("a thread of the multicast session broke down")]
+    Broken,
+}
+
+/// How a session stands.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Counters.
+    pub stats: SenderStats,
+    /// Rate at present; `None` before the first picture.
+    pub rate: Option<Rate>,
+    /// Receivers that were ever heard.
+    pub receivers: BTreeMap<ReceiverId, Peer>,
+    /// Packets that the kernel did not take, as when the link is down.
+    pub unsent: u64,
+    /// Whether segmentation offload is in use.
+    pub offload: bool,
+}
+
+/// How one receiver ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerSummary {
+    /// Which receiver.
+    pub receiver: ReceiverId,
+    /// Chunks that it still lacked when it was last heard.
+    pub missing: u32,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Why it ended.
+    pub reason: Reason,
+    /// The last picture.
+    pub progress: Progress,
+    /// Its receivers.
+    pub receivers: Vec<PeerSummary>,
+    /// Chunks that could not be sent, with what was wrong.
+    pub unreadable: Vec<String>,
+}
+
+/// Starts sessions.
+#[derive(Debug)]
+pub struct SenderSession;
+
+/// A session that runs. Dropped without [`join`](Self::join), it is stopped.
+#[derive(Debug)]
+pub struct SenderHandle {
+    config: SenderConfig,
+    control: SocketAddr,
+    cancel: Cancel,
+    waker: Arc<Waker>,
+    progress: Arc<Mutex<Progress>>,
+    thread: Option<JoinHandle<Result<Summary, SendError>>>,
+}
+
+impl SenderConfig {
+    /// A session of `table` in the local network, with a random number and key, at most 1 Gbit/s.
+    pub fn new(interface: Interface, group: SocketAddr, control: SocketAddr, table: Arc<ChunkTable>) -> Self {
+        Self {
+            interface,
+            group,
+            control,
+            session: SessionId(rand::random()),
+            key: SessionKey::from_bytes(rand::random()),
+            table,
+            symbol: SYMBOL_BYTES,
+            rate: Rate::from_bits_per_second(1_000_000_000),
+            rate_min: Rate::from_bits_per_second(10_000_000),
+            ttl: 1,
+            loopback: false,
+            offload: true,
+            min_receivers: 1,
+            max_wait: Duration::from_secs(10),
+            join_wait: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+            memory: 128 << 20,
+        }
+    }
+}
+
+impl SenderSession {
+    /// Opens the sockets and starts the threads. It returns at once; the session runs until all receivers that are
+    /// alive are done, or it is stopped.
+    pub fn start(config: SenderConfig, source: Arc<dyn ChunkSource>) -> Result<SenderHandle, SendError> {
+        let geometry = Geometry::new(Arc::clone(&config.table), config.symbol)?;
+        let reach = Reach {
+            interface: config.interface,
+            ttl: config.ttl,
+            loopback: config.loopback,
+        };
+        let group = group_sender(config.group, reach)?;
+        let control_socket = control_listener(config.control)?;
+        let control = control_socket.local_addr().map_err(|source| SocketError {
+            step: "tell the port",
+            address: config.control,
+            source,
+        })?;
+        let waker = Arc::new(Waker::new().map_err(SendError::Wait)?);
+        let (cancel, progress) = (Cancel::default(), Arc::new(Mutex::new(Progress::default())));
+        let (load, loads) = bounded(LOADS);
+        let (result, results) = bounded(LOADS);
+        for _ in 0..LOADERS {
+            let (source, loads, result, waker) = (
+                Arc::clone(&source),
+                loads.clone(),
+                result.clone(),
+                Arc::clone(&waker),
+            );
+            let run = move || load_chunks(&*source, &loads, &result, &waker);
+            std::thread::Builder::new()
+                .name("multicast-load".into())
+                .spawn(run)
+                .map_err(SendError::Thread)?;
+        }
+        let clock = Clock::start();
+        let driver = Driver {
+            sender: Sender::new(clock.now(), config.state(geometry)),
+            clock,
+            group,
+            control: control_socket,
+            load,
+            results,
+            batcher: Batcher::new(config.offload),
+            receiving: Receiving::new(),
+            cancel: cancel.clone(),
+            waker: Arc::clone(&waker),
+            progress: Arc::clone(&progress),
+            unsent: 0,
+            pictured: None,
+            reason: Reason::Stopped,
+            unreadable: Vec::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("multicast-send".into())
+            .spawn(move || driver.run());
+        let thread = Some(thread.map_err(SendError::Thread)?);
+        Ok(SenderHandle {
+            config,
+            control,
+            cancel,
+            waker,
+            progress,
+            thread,
+        })
+    }
+}
+
+impl SenderConfig {
+    fn state(&self, geometry: Geometry) -> protocol::SenderConfig {
+        protocol::SenderConfig {
+            session: self.session,
+            key: self.key.clone(),
+            geometry,
+            rate_max: self.rate,
+            rate_min: self.rate_min,
+            min_receivers: self.min_receivers,
+            max_wait: self.max_wait,
+            join_wait: self.join_wait,
+            linger: self.linger,
+            memory: self.memory,
+            max_segments: SEGMENTS,
+        }
+    }
+}
+
+impl SenderHandle {
+    /// Where reports are heard.
+    pub fn control(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// An invitation with a new number, for one start of one receiver.
+    pub fn offer(&self) -> SessionOffer {
+        let receiver = ReceiverId(rand::random());
+        SessionOffer {
+            group: self.config.group,
+            control: self.control,
+            session: self.config.session,
+            receiver,
+            keys: self.config.key.receiver_keys(receiver),
+            symbol: self.config.symbol,
+            manifest: self.config.table.manifest(),
+        }
+    }
+
+    /// How the session stands, at most a twentieth of a second ago.
+    pub fn stats(&self) -> Progress {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether the session has ended, so that [`join`](Self::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends the session: receivers are told.
+    pub fn stop(&self) {
+        self.cancel.set();
+        self.waker.wake();
+    }
+
+    /// Waits for the end of the session.
+    pub fn join(mut self) -> Result<Summary, SendError> {
+        let thread = self.thread.take().ok_or(SendError::Broken)?;
+        thread.join().map_err(|_| SendError::Broken)?
+    }
+}
+
+impl Drop for SenderHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+type LoadResult = Result<Loaded, (u32, LoadError)>;
+
+/// Reads chunks until the session's thread is gone.
+fn load_chunks(source: &dyn ChunkSource, loads: &Inbox<Load>, result: &Outbox<LoadResult>, waker: &Waker) {
+    for load in loads {
+        let index = load.index();
+        let loaded = load
+            .run(|index| source.read(index))
+            .map_err(|error| (index, error));
+        if result.send(loaded).is_err() {
+            return;
+        }
+        waker.wake();
+    }
+}
+
+/// What the session's thread owns.
+struct Driver {
+    sender: Sender,
+    clock: Clock,
+    group: UdpSocket,
+    control: UdpSocket,
+    load: Outbox<Load>,
+    results: Inbox<LoadResult>,
+    batcher: Batcher,
+    receiving: Receiving,
+    cancel: Cancel,
+    waker: Arc<Waker>,
+    progress: Arc<Mutex<Progress>>,
+    unsent: u64,
+    pictured: Option<protocol::Time>,
+    reason: Reason,
+    unreadable: Vec<String>,
+}
+
+impl Driver {
+    fn run(mut self) -> Result<Summary, SendError> {
+        let mut buffer = Vec::new();
+        while !self.sender.is_closed() {
+            self.feed();
+            self.drain(&mut buffer);
+            let deadline = self.sender.poll_timeout();
+            if deadline.is_some_and(|at| at > self.clock.now()) {
+                self.waker
+                    .wait(&self.control, &self.clock, deadline)
+                    .map_err(SendError::Wait)?;
+            }
+        }
+        self.picture();
+        let progress = self
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let ended = progress.receivers.iter().map(|(id, peer)| PeerSummary {
+            receiver: *id,
+            missing: peer.missing,
+        });
+        Ok(Summary {
+            reason: self.reason,
+            receivers: ended.collect(),
+            unreadable: self.unreadable,
+            progress,
+        })
+    }
+
+    /// Brings in reports, chunks and time.
+    fn feed(&mut self) {
+        if self.cancel.is_set() {
+            self.sender.stop(self.clock.now());
+        }
+        // One call's worth of reports at a time, so that a flood of them does not stop the data.
+        if matches!(self.receiving.receive(&self.control), Ok(true)) {
+            let now = self.clock.now();
+            self.receiving
+                .packets()
+                .for_each(|packet| self.sender.handle_packet(now, packet));
+        }
+        while let Ok(result) = self.results.try_recv() {
+            let now = self.clock.now();
+            match result {
+                Ok(loaded) => self.sender.provide(now, loaded),
+                Err((index, error)) => {
+                    tracing::error!(error = %chain(&error), "multicast goes on without a chunk");
+                    self.unreadable.push(chain(&error));
+                    self.sender.provide_failed(now, index);
+                }
+            }
+        }
+        self.sender.handle_timeout(self.clock.now());
+    }
+
+    /// Carries out what the sender wants.
+    fn drain(&mut self, buffer: &mut Vec<u8>) {
+        for _ in 0..BATCHES {
+            let Some(transmit) = self.sender.poll_transmit(self.clock.now(), buffer) else {
+                break;
+            };
+            if self.batcher.send(&self.group, buffer, transmit.segment).is_err() {
+                // A link that is down or a full queue is loss like any other: receivers will ask.
+                self.unsent += u64::try_from(transmit.count).unwrap_or(0);
+            }
+        }
+        while let Some(load) = self.sender.poll_load() {
+            if self.load.try_send(load).is_err() {
+                break; // The channel has room for all loads that can run, unless the loaders are gone.
+            }
+        }
+        while let Some(event) = self.sender.poll_event() {
+            match event {
+                SenderEvent::Joined(id) => tracing::debug!(receiver = id.0, "joined"),
+                SenderEvent::Done(id) => tracing::debug!(receiver = id.0, "done"),
+                SenderEvent::Silent(id) => {
+                    tracing::warn!(receiver = id.0, "silent: the session goes on without it")
+                }
+                SenderEvent::Started => tracing::info!("sending"),
+                SenderEvent::Finished(reason) => self.reason = reason,
+            }
+        }
+        let now = self.clock.now();
+        if self.pictured.is_none_or(|at| now.since(at) >= PICTURE) {
+            self.pictured = Some(now);
+            self.picture();
+        }
+    }
+
+    fn picture(&self) {
+        let progress = Progress {
+            stats: self.sender.stats(),
+            rate: Some(self.sender.rate()),
+            receivers: self.sender.receivers().collect(),
+            unsent: self.unsent,
+            offload: self.batcher.offload(),
+        };
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+}
+
+/// An error with its causes, as people read it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

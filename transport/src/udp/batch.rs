@@ -1,0 +1,413 @@
+//! Many packets with one system call: segmentation offload when sending, coalescing when receiving.
+//!
+//! The kernel interfaces are `sendmsg` with UDP_SEGMENT (one buffer, cut by kernel or NIC), `sendmmsg` where that is
+//! missing, and `recvmmsg` with UDP_GRO (neighbouring packets in one buffer, with their size in a control message)
+//! and SO_RXQ_OVFL (packets that the socket dropped). No crate wraps them together.
+#![expect(
+    unsafe_code,
+    reason = "sendmsg, sendmmsg and recvmmsg take structures of raw pointers"
+)]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+/// Datagrams taken with one call.
+const RECEIVE_DATAGRAMS: usize = 16;
+/// Bytes of one of them: what coalescing makes at most.
+const DATAGRAM_BYTES: usize = 65_536;
+/// Packets sent with one call where there is no segmentation offload.
+const SEND_DATAGRAMS: usize = 64;
+
+/// Room for two control messages, aligned as the kernel wants it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Sends batches of packets of equal size on a connected socket.
+#[derive(Debug)]
+pub struct Batcher {
+    offload: bool,
+}
+
+/// Takes many packets at once.
+pub struct Receiving {
+    buffer: Vec<u8>,
+    controls: Vec<Control>,
+    /// Length of each datagram, and of the packets in it.
+    datagrams: Vec<(usize, usize)>,
+    last_drops: u32,
+    drops: u64,
+    truncated: u64,
+}
+
+impl Batcher {
+    /// Uses segmentation offload, as long as the kernel and the interface take it, if `offload`.
+    pub fn new(offload: bool) -> Self {
+        Self { offload }
+    }
+
+    /// Whether offload is in use.
+    pub fn offload(&self) -> bool {
+        self.offload
+    }
+
+    /// Sends `packets`, which are `segment` bytes each, one behind the other. Blocks while the socket's buffer is
+    /// full. The first refusal of offload switches it off for good and sends without.
+    pub fn send(&mut self, socket: impl AsFd, packets: &[u8], segment: usize) -> io::Result<()> {
+        let fd = socket.as_fd().as_raw_fd();
+        if self.offload && packets.len() > segment {
+            match send_segmented(fd, packets, segment) {
+                Err(error) if refuses_offload(&error) => self.offload = false,
+                result => return result,
+            }
+        }
+        packets
+            .chunks(segment.max(1) * SEND_DATAGRAMS)
+            .try_for_each(|batch| send_each(fd, batch, segment.max(1)))
+    }
+}
+
+/// What the kernel answers when checksum offload, or UDP_SEGMENT itself, is missing.
+fn refuses_offload(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::EMSGSIZE)
+    )
+}
+
+fn send_segmented(fd: RawFd, packets: &[u8], segment: usize) -> io::Result<()> {
+    let size = u16::try_from(segment).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec {
+        iov_base: packets.as_ptr().cast_mut().cast(),
+        iov_len: packets.len(),
+    };
+    // SAFETY: an all-zero msghdr is valid: null pointers with zero lengths.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: CMSG_SPACE only computes; two bytes of data with their header take 24, fewer than the 64 there are.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(2) } as _;
+    // SAFETY: msg_control points to 64 aligned, zeroed bytes and msg_controllen is at most that, so the first header
+    // lies within, and so do the two bytes of data behind it.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_UDP;
+        (*header).cmsg_type = libc::UDP_SEGMENT;
+        (*header).cmsg_len = libc::CMSG_LEN(2) as _;
+        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
+    }
+    retry(|| {
+        // SAFETY: the message points to `packets` and `control`, which outlive the call; the kernel only reads them.
+        unsafe { libc::sendmsg(fd, &raw const message, 0) }
+    })
+    .map(drop)
+}
+
+fn send_each(fd: RawFd, packets: &[u8], segment: usize) -> io::Result<()> {
+    let mut parts: Vec<libc::iovec> = packets
+        .chunks(segment)
+        .map(|packet| libc::iovec {
+            iov_base: packet.as_ptr().cast_mut().cast(),
+            iov_len: packet.len(),
+        })
+        .collect();
+    let message = |part: &mut libc::iovec| {
+        // SAFETY: an all-zero mmsghdr is valid: null pointers with zero lengths.
+        let mut message: libc::mmsghdr = unsafe { zeroed() };
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+        message
+    };
+    let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(message).collect();
+    let mut sent = 0;
+    while sent < messages.len() {
+        let rest = &mut messages[sent..];
+        let count = libc::c_uint::try_from(rest.len()).unwrap_or(1);
+        sent += retry(|| {
+            // SAFETY: each message points to one of `parts`, which points into `packets`; all outlive the call. The
+            // kernel writes only msg_len of the `count` messages that there are.
+            let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, 0) };
+            isize::try_from(sent).unwrap_or(-1)
+        })?
+        .max(1);
+    }
+    Ok(())
+}
+
+/// Has the kernel coalesce packets for this socket, where it can, and count what it drops.
+pub(super) fn prepare_receiving(socket: impl AsFd) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    // Kernels before 5.0 do not coalesce; then every packet comes alone, which is slower and nothing else.
+    if let Err(error) = set_flag(fd, libc::SOL_UDP, libc::UDP_GRO) {
+        tracing::debug!(%error, "the kernel does not coalesce received packets");
+    }
+    set_flag(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
+}
+
+fn set_flag(fd: RawFd, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+    // SAFETY: the option's value is one c_int, which outlives the call.
+    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const on).cast(), size) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+impl std::fmt::Debug for Receiving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiving")
+            .field("drops", &self.drops)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Receiving {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Receiving {
+    /// Buffers for one call: 1 MiB.
+    pub fn new() -> Self {
+        Self {
+            buffer: vec![0; RECEIVE_DATAGRAMS * DATAGRAM_BYTES],
+            controls: vec![Control([0; 64]); RECEIVE_DATAGRAMS],
+            datagrams: Vec::with_capacity(RECEIVE_DATAGRAMS),
+            last_drops: 0,
+            drops: 0,
+            truncated: 0,
+        }
+    }
+
+    /// Takes what waits on the socket, without blocking; false when nothing does. The packets are those of
+    /// [`packets`](Self::packets) until the next call.
+    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<bool> {
+        self.datagrams.clear();
+        let fd = socket.as_fd().as_raw_fd();
+        let mut parts: Vec<libc::iovec> = self
+            .buffer
+            .chunks_exact_mut(DATAGRAM_BYTES)
+            .map(|room| libc::iovec {
+                iov_base: room.as_mut_ptr().cast(),
+                iov_len: room.len(),
+            })
+            .collect();
+        let message = |(part, control): (&mut libc::iovec, &mut Control)| {
+            // SAFETY: an all-zero mmsghdr is valid: null pointers with zero lengths.
+            let mut message: libc::mmsghdr = unsafe { zeroed() };
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = size_of::<Control>() as _;
+            message
+        };
+        let mut messages: Vec<libc::mmsghdr> =
+            parts.iter_mut().zip(&mut self.controls).map(message).collect();
+        let count = libc::c_uint::try_from(messages.len()).unwrap_or(1);
+        let received = retry(|| {
+            // SAFETY: the `count` messages point to `parts`, these into `buffer`, and to `controls`, each with its
+            // true length; all outlive the call and nothing else touches them meanwhile.
+            let received = unsafe {
+                libc::recvmmsg(
+                    fd,
+                    messages.as_mut_ptr(),
+                    count,
+                    libc::MSG_DONTWAIT,
+                    std::ptr::null_mut(),
+                )
+            };
+            isize::try_from(received).unwrap_or(-1)
+        });
+        let received = match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            result => result?,
+        };
+        for message in messages.iter().take(received) {
+            let len = usize::try_from(message.msg_len).unwrap_or(0).min(DATAGRAM_BYTES);
+            let (segment, drops) = control_of(&message.msg_hdr);
+            if let Some(drops) = drops {
+                self.drops += u64::from(drops.wrapping_sub(self.last_drops));
+                self.last_drops = drops;
+            }
+            let whole = message.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            self.truncated += u64::from(!whole);
+            let len = if whole { len } else { 0 };
+            self.datagrams
+                .push((len, segment.filter(|&size| size > 0).unwrap_or(len)));
+        }
+        Ok(received > 0)
+    }
+
+    /// The packets of the last call, taken apart again where the kernel had coalesced them.
+    pub fn packets(&self) -> impl Iterator<Item = &[u8]> {
+        let rooms = self.buffer.chunks_exact(DATAGRAM_BYTES);
+        rooms
+            .zip(&self.datagrams)
+            .flat_map(|(room, &(len, segment))| room[..len].chunks(segment.max(1)))
+    }
+
+    /// Packets that the socket dropped since it was opened, as far as the kernel has told.
+    pub fn drops(&self) -> u64 {
+        self.drops
+    }
+
+    /// Datagrams that were longer than any can be.
+    pub fn truncated(&self) -> u64 {
+        self.truncated
+    }
+}
+
+/// Size of coalesced packets, and drops, from a message's control data.
+fn control_of(message: &libc::msghdr) -> (Option<usize>, Option<u32>) {
+    let (mut segment, mut drops) = (None, None);
+    // SAFETY: the kernel filled msg_control up to msg_controllen with well-formed headers, and the buffer lives as
+    // long as the message; the macros stay within that length.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: a header that is not null lies within the control buffer, and the kernel wrote four bytes of data
+        // behind each of the two kinds that are read here.
+        unsafe {
+            match ((*header).cmsg_level, (*header).cmsg_type) {
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    let size = libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned();
+                    segment = usize::try_from(size).ok();
+                }
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    drops = Some(libc::CMSG_DATA(header).cast::<u32>().read_unaligned());
+                }
+                _ => {}
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    (segment, drops)
+}
+
+/// How full a socket's receive buffer is, in 255ths, as the kernel counts it.
+pub fn receive_fill(socket: impl AsFd) -> io::Result<u8> {
+    let mut info = [0u32; 9]; // SK_MEMINFO_VARS
+    let mut size = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `size` bytes to `info`, which has as many.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut size,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (used, room) = (u64::from(info[0]), u64::from(info[1]).max(1)); // SK_MEMINFO_RMEM_ALLOC, _RCVBUF
+    Ok(u8::try_from(used * 255 / room).unwrap_or(u8::MAX))
+}
+
+fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(count) => return Ok(count),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn pair() -> (UdpSocket, UdpSocket) {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(receiver.local_addr().unwrap()).unwrap();
+        prepare_receiving(&receiver).unwrap();
+        (sender, receiver)
+    }
+
+    fn receive_all(receiver: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
+        let mut receiving = Receiving::new();
+        let mut packets = Vec::new();
+        while packets.len() < count {
+            if receiving.receive(receiver).unwrap() {
+                packets.extend(receiving.packets().map(<[u8]>::to_vec));
+            }
+        }
+        assert!(!receiving.receive(receiver).unwrap(), "nothing more comes");
+        assert_eq!((receiving.drops(), receiving.truncated()), (0, 0));
+        packets
+    }
+
+    #[test]
+    fn batches_arrive_as_packets_with_and_without_offload() {
+        for offload in [true, false] {
+            let (sender, receiver) = pair();
+            let packets: Vec<u8> = (0..44 * 1472u32)
+                .map(|i| u8::try_from(i % 251).unwrap())
+                .collect();
+            let mut batcher = Batcher::new(offload);
+            batcher.send(&sender, &packets, 1472).unwrap();
+            assert_eq!(batcher.offload(), offload, "loopback takes offload");
+            let expected: Vec<Vec<u8>> = packets.chunks(1472).map(<[u8]>::to_vec).collect();
+            assert_eq!(receive_all(&receiver, 44), expected);
+        }
+    }
+
+    #[test]
+    fn single_packets_of_any_size_arrive() {
+        let (sender, receiver) = pair();
+        let mut batcher = Batcher::new(true);
+        let sizes = [1usize, 7, 1472, 9000, 65_507];
+        for size in sizes {
+            batcher.send(&sender, &vec![5; size], size).unwrap();
+        }
+        let lens: Vec<usize> = receive_all(&receiver, sizes.len()).iter().map(Vec::len).collect();
+        assert_eq!(lens, sizes);
+    }
+
+    #[test]
+    fn offload_that_is_refused_is_given_up_for_good() {
+        let (sender, receiver) = pair();
+        let mut batcher = Batcher::new(true);
+        // More than 128 segments are refused by every kernel.
+        batcher.send(&sender, &[1; 200], 1).unwrap();
+        assert!(!batcher.offload());
+        assert_eq!(receive_all(&receiver, 200).len(), 200);
+    }
+
+    #[test]
+    fn drops_and_fill_are_told() {
+        let (sender, receiver) = pair();
+        socket2::SockRef::from(&receiver)
+            .set_recv_buffer_size(20_000)
+            .unwrap();
+        for _ in 0..100 {
+            sender.send(&[0; 1000]).unwrap();
+        }
+        assert!(receive_fill(&receiver).unwrap() > 200);
+        let mut receiving = Receiving::new();
+        let mut got = 0;
+        while receiving.receive(&receiver).unwrap() {
+            got += receiving.packets().count();
+        }
+        sender.send(&[0; 1000]).unwrap();
+        assert!(receiving.receive(&receiver).unwrap());
+        assert_eq!(receiving.drops(), u64::try_from(100 - got).unwrap());
+        assert!(got < 100);
+    }
+}
