@@ -75,7 +75,11 @@ fn peer(stage: &Stage, tree: &Path) -> Result<Values> {
     tar.args(["-c", "-C"]).arg(tree).arg(".");
     let mut zstd = command("zstd");
     zstd.args(["-3", "-T2", "-q", "-c"]);
-    let mut parts = start_pipeline(vec![("tar", tar), ("zstd", zstd)], Some(&archive), &stage.logs()?)?;
+    let mut parts = start_pipeline(
+        vec![("tar".to_owned(), tar), ("zstd".to_owned(), zstd)],
+        Some(&archive),
+        &stage.logs()?,
+    )?;
     let used = end_all(&mut parts)?;
     let mut values = values(used);
     values.insert("synced_s", (used.wall + timed_sync(stage)?).as_secs_f64());
@@ -99,7 +103,7 @@ fn check(stage: &Stage, tree: &Path) -> Result<()> {
     let copy = stage.fresh("capture.copy")?;
     let mut checkout = stage.ours("si-checkout", &stage.path("capture.state"))?;
     measure::run("si-checkout", checkout.arg("golden").arg(&copy), &stage.logs()?)?;
-    require_identical(tree, &copy)?;
+    require_identical(tree, &copy, &[])?;
     remove(&copy)?;
     let listed = run(tar()
         .args(["-t", "--zstd", "-f"])

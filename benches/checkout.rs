@@ -106,7 +106,7 @@ fn once(stage: &Stage, tree: &Path, write: &dyn Fn(&Path) -> Result<Usage>) -> R
     let mut values = values(used);
     values.insert("unsynced_s", used.wall.as_secs_f64());
     values.insert("wall_s", (used.wall + start.elapsed()).as_secs_f64());
-    require_identical(tree, &copy)?;
+    require_identical(tree, &copy, &[])?;
     remove(&copy)?;
     Ok(values)
 }

@@ -10,11 +10,15 @@
 mod capture;
 mod checkout;
 mod figure;
+mod fleet;
 mod measure;
 mod memory;
+mod multicast;
 mod order;
+mod recapture;
 mod sample;
 mod stage;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,15 +56,27 @@ struct Arguments {
 enum Bench {
     /// First capture of a tree, against tar and zstd.
     Capture,
+    /// Second capture after a change, against rsync.
+    Recapture,
     /// Checkout of a version, against tar and zstd.
     Checkout,
+    /// One version to four nodes, against udpcast and tar.
+    Multicast,
+    /// Four nodes to the next version, against rsync.
+    Update,
+    /// Peak memory of every program, with a file of 20 GiB.
+    Memory,
 }
 
 impl Bench {
     fn run(self, stage: &Stage, samples: &mut Vec<Sample>) -> Result<(&'static str, Vec<Row>)> {
         let (title, rows) = match self {
             Self::Capture => (capture::TITLE, capture::run_bench(stage, samples)),
+            Self::Recapture => (recapture::TITLE, recapture::run_bench(stage, samples)),
             Self::Checkout => (checkout::TITLE, checkout::run_bench(stage, samples)),
+            Self::Multicast => (multicast::TITLE, multicast::run_bench(stage, samples)),
+            Self::Update => (update::TITLE, update::run_bench(stage, samples)),
+            Self::Memory => (memory::TITLE, memory::run_bench(stage, samples)),
         };
         Ok((title, rows?))
     }

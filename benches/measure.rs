@@ -63,7 +63,7 @@ pub(crate) fn start(name: &str, command: &mut Command, logs: &Path) -> Result<Ru
 
 /// Starts the commands as a pipeline, the last one's stdout going to `out`; returns them in order.
 pub(crate) fn start_pipeline(
-    commands: Vec<(&str, Command)>,
+    commands: Vec<(String, Command)>,
     out: Option<&Path>,
     logs: &Path,
 ) -> Result<Vec<Running>> {
@@ -79,7 +79,7 @@ pub(crate) fn start_pipeline(
             }
             None => command.stdout(Stdio::null()),
         };
-        let mut running = start_as_given(name, &mut command, logs)?;
+        let mut running = start_as_given(&name, &mut command, logs)?;
         input = running.child.stdout.take().map_or_else(Stdio::null, Stdio::from);
         started.push(running);
     }
@@ -106,11 +106,6 @@ fn start_as_given(name: &str, command: &mut Command, logs: &Path) -> Result<Runn
 }
 
 impl Running {
-    /// The process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// What it has written to stdout so far, when that was not piped.
     pub(crate) fn stdout(&self) -> String {
         // A log that cannot be read is shown as empty: what needs it says what it missed.
@@ -259,7 +254,12 @@ mod tests {
     fn a_pipeline_ends_with_its_last_part_and_fails_with_any() {
         let logs = Run::start("pipeline").unwrap();
         let out = logs.dir().join("result");
-        let parts = |first: &str| vec![("first", shell(first)), ("last", shell("cat; sleep 0.2"))];
+        let parts = |first: &str| {
+            vec![
+                ("first".to_owned(), shell(first)),
+                ("last".to_owned(), shell("cat; sleep 0.2")),
+            ]
+        };
         let mut good = start_pipeline(parts("echo data"), Some(&out), logs.dir()).unwrap();
         let used = end_all(&mut good).unwrap();
         assert!(used.wall >= Duration::from_millis(200), "{used:?}");

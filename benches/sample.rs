@@ -21,6 +21,9 @@ pub(crate) struct Sample {
     pub(crate) pair: usize,
     /// Tasks that ran or wanted to on this machine before it, as the kernel's one-minute average.
     pub(crate) load: f64,
+    /// Which program of that side, where each has a sample of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) program: Option<String>,
     /// What was measured, by name; the unit is the name's last word.
     pub(crate) values: BTreeMap<&'static str, f64>,
 }
@@ -69,6 +72,7 @@ pub(crate) fn interleave(
                 side,
                 pair,
                 load,
+                program: None,
                 values,
             });
         }

@@ -107,7 +107,7 @@ impl Stage {
         let (old, new) = (self.path("golden.1"), self.path("golden.2"));
         self.debian.unpack(&old)?;
         small::make(&old.join(FILES), BIG_BYTES)?;
-        mirror(&old, &new)?;
+        mirror(&old, &new, &[])?;
         change::files(&new.join(FILES))?;
         let packages = change::packages(&new, &self.debian)?;
         eprintln!(
@@ -145,19 +145,21 @@ pub(crate) fn tar() -> Command {
     tar
 }
 
-/// Makes `to` what `from` is, in everything that rsync knows; writes only what differs.
-pub(crate) fn mirror(from: &Path, to: &Path) -> Result<()> {
+/// Makes `to` what `from` is, in everything that rsync knows, except for what matches one of rsync's patterns; writes
+/// only what differs.
+pub(crate) fn mirror(from: &Path, to: &Path, except: &[&str]) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
     let mut rsync = command("rsync");
     rsync.args(["-aHAXS", "--delete", "--modify-window=-1"]);
+    rsync.args(except.iter().map(|pattern| format!("--exclude={pattern}")));
     run(rsync.arg(from.join("")).arg(to.join("")))
         .with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     Ok(())
 }
 
-/// Fails when rsync, comparing contents, finds any difference between the trees.
-pub(crate) fn require_identical(original: &Path, copy: &Path) -> Result<()> {
-    let found = differences(original, copy, &[])?;
+/// Fails when rsync, comparing contents, finds any difference between the trees but for what matches a pattern.
+pub(crate) fn require_identical(original: &Path, copy: &Path, except: &[&str]) -> Result<()> {
+    let found = differences(original, copy, except)?;
     if !found.is_empty() {
         bail!(
             "{} differs from {} in {} places:\n{}",
