@@ -13,10 +13,25 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("simulcast-image", &["simulcast-protocol"]),
     ("simulcast-system", &["simulcast-protocol"]),
     ("simulcast-transport", &["simulcast-protocol"]),
+    ("simulcast-cli", &["simulcast-protocol"]),
+    (
+        "simulcast-node",
+        &[
+            "simulcast-protocol",
+            "simulcast-image",
+            "simulcast-transport",
+            "simulcast-cli",
+        ],
+    ),
     // The server links no code that touches a disk or a partition.
     (
         "simulcast-server",
-        &["simulcast-protocol", "simulcast-image", "simulcast-transport"],
+        &[
+            "simulcast-protocol",
+            "simulcast-image",
+            "simulcast-transport",
+            "simulcast-cli",
+        ],
     ),
     (
         "simulcast-client",
@@ -25,6 +40,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "simulcast-image",
             "simulcast-transport",
             "simulcast-system",
+            "simulcast-cli",
+            "simulcast-node",
         ],
     ),
     (
@@ -34,6 +51,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "simulcast-image",
             "simulcast-transport",
             "simulcast-system",
+            "simulcast-cli",
+            "simulcast-node",
         ],
     ),
 ];

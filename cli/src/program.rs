@@ -40,7 +40,7 @@ pub trait Program: clap::Parser {
 /// Runs a program: the whole of its `main`.
 pub fn main<P: Program>() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    if P::COMMANDS_HAVE_NAMES && arguments.get(1).is_some_and(|argument| argument == LIST_COMMANDS) {
+    if arguments.get(1).is_some_and(|argument| argument == LIST_COMMANDS) {
         return end(list_commands::<P>());
     }
     let program = match P::try_parse_from(by_name::<P>(arguments)) {
@@ -83,7 +83,8 @@ fn end(result: anyhow::Result<Exit>) -> ExitCode {
 }
 
 fn list_commands<P: Program>() -> anyhow::Result<Exit> {
-    let names: String = commands::<P>().map(|name| format!("{PREFIX}{name}\n")).collect();
+    let named = commands::<P>().filter(|_| P::COMMANDS_HAVE_NAMES);
+    let names: String = named.map(|name| format!("{PREFIX}{name}\n")).collect();
     io::Write::write_all(&mut io::stdout(), names.as_bytes()).map_err(failure::stdout_failed)?;
     Ok(Exit::Done)
 }

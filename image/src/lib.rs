@@ -8,10 +8,12 @@ pub mod apply;
 pub mod capture;
 pub mod chunk;
 pub mod delta;
+pub mod diff;
 pub mod filter;
 pub mod fs;
 pub mod manifest;
 pub mod store;
+pub mod tar;
 pub mod update;
 
 /// An error with its causes as one line, for reports that travel or are kept.

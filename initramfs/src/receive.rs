@@ -1,8 +1,6 @@
 //! `si-installer receive`: a version from the image server into a directory.
 
-mod contact;
 mod report;
-mod transfer;
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -12,11 +10,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::apply::{ApplyError, Install};
-use simulcast_image::manifest::VerifyingKey;
-use simulcast_protocol::api::Token;
+use simulcast_node::{ServerArgs, transfer};
 use simulcast_protocol::name::ImageRef;
-use simulcast_transport::fetch::{Choice, NamedInterface};
-use simulcast_transport::http::ServerUrl;
 
 /// Receive a version of an image into an empty directory
 ///
@@ -24,9 +19,8 @@ use simulcast_transport::http::ServerUrl;
 /// start it again in the same way: it fetches only what it lacks.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The image server, as in http://server:9440
-    #[arg(long, value_name = "URL")]
-    server: ServerUrl,
+    #[command(flatten)]
+    server: ServerArgs,
 
     /// The image, and the version unless the newest is meant
     #[arg(long, value_name = "NAME[@V]")]
@@ -35,33 +29,6 @@ pub(crate) struct Args {
     /// Where to: an empty directory, or one in which this was interrupted; made where there is none
     #[arg(long, value_name = "DIR")]
     target: PathBuf,
-
-    /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
-    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
-    transport: Transport,
-
-    /// Interface for multicast, by name or address [default: the one that leads to the server]
-    #[arg(long, value_name = "NAME|ADDR")]
-    interface: Option<NamedInterface>,
-
-    /// File with the server's token [default: SI_TOKEN, or keys/token in the state directory]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    #[arg(long, env = "SI_TOKEN", hide = true, hide_env_values = true)]
-    token: Option<Token>,
-
-    /// The key that signs the server's manifests [default: keys/signing.pub in the state directory, or the one that
-    /// the server offers]
-    #[arg(long, env = "SI_SERVER_KEY", value_name = "KEY")]
-    server_key: Option<VerifyingKey>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Transport {
-    Auto,
-    Multicast,
-    Http,
 }
 
 /// Receives a version.
@@ -70,8 +37,8 @@ enum Transport {
 /// When the server, the version or the target cannot be used; nothing that was right in the target is changed then.
 pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
     let begun = Instant::now();
-    let client = contact::client(&args, console)?;
-    let (version, signed) = contact::manifest(&args, &client, console)?;
+    let client = args.server.client(console)?;
+    let (version, signed) = args.server.manifest(&client, &args.image, console)?;
     let manifest = &signed.manifest;
     let shown = args.target.display();
     let root = open_target(&args.target).with_context(|| format!("cannot open the target {shown}"))?;
@@ -80,7 +47,16 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
         .with_context(|| format!("cannot install into {shown}"))?;
     let missing = install.writer().missing_chunks();
     let reused = missing.iter().filter(|missing| !**missing).count();
-    let transferred = transfer::transfer(&client, &args, &signed, install.writer(), &missing, console)?;
+    let transferred = transfer(
+        &client,
+        &args.server,
+        &args.image,
+        &signed,
+        install.writer(),
+        &missing,
+        console,
+    )
+    .with_context(|| format!("cannot install into {shown}"))?;
     let installed = install
         .finish()
         .map_err(advise)
@@ -129,15 +105,5 @@ fn advise(error: ApplyError) -> anyhow::Error {
     match hint {
         Some(hint) => Err::<(), _>(error).hint(hint).expect_err("it is an error"),
         None => error.into(),
-    }
-}
-
-impl From<Transport> for Choice {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Auto => Self::Auto,
-            Transport::Multicast => Self::Multicast,
-            Transport::Http => Self::Http,
-        }
     }
 }

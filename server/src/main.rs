@@ -4,6 +4,9 @@
 
 mod commands;
 mod daemon;
+mod golden;
+mod store;
+mod text;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,7 @@ impl Program for Si {
     fn level(&self) -> tracing::Level {
         match self.command {
             commands::Command::Server(_) => tracing::Level::INFO,
+            _ => tracing::Level::WARN,
         }
     }
 

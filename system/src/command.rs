@@ -4,6 +4,7 @@
 //! own process group, so that a time-out ends it with all that it started; and bounded room for its output.
 
 mod drive;
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -12,20 +13,19 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub use error::{CommandError, Tails};
+
 use drive::{Collected, Ending, Talk, drive};
+use error::{TAIL_BYTES, printable};
 
 /// How long a program may take when nothing else is said: longer than any query of the machine needs.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of output that a program may write when nothing else is said. `lsblk` of 1,000 disks writes 2 MB.
 const USUAL_OUTPUT_BYTES: usize = 16 << 20;
-
-/// Lines and bytes of each output that an error repeats.
-const TAIL_LINES: usize = 10;
-const TAIL_BYTES: usize = 2000;
 
 /// Where system programs are, beside what `PATH` says: it may come from a login that is not root's.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -126,76 +126,6 @@ pub struct Running {
     timeout: Duration,
     output_bytes: usize,
     accepted: Vec<i32>,
-}
-
-/// The last lines of both outputs of a program that failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tails {
-    stdout: String,
-    stderr: String,
-}
-
-/// Why a program did not do what it should. Each names the command line.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// It is not installed.
-    #[error("{line}: the program is not installed{}", hint(*.package))]
-    Missing {
-        /// The command line.
-        line: String,
-        /// What to install, where that is known.
-        package: Option<&'static str>,
-    },
-    /// It could not be started.
-    #[error("cannot start {line}")]
-    Start {
-        /// The command line.
-        line: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("{line}: {status}{tails}")]
-    Failed {
-        /// The command line.
-        line: String,
-        /// Its exit code or signal.
-        status: ExitStatus,
-        /// What it said last.
-        tails: Tails,
-    },
-    /// It did not end in time, and was ended.
-    #[error("{line}: not done after {} s, and ended{tails}", .after.as_secs_f32())]
-    TimedOut {
-        /// The command line.
-        line: String,
-        /// How long it had.
-        after: Duration,
-        /// What it said last.
-        tails: Tails,
-    },
-    /// It wrote more than expected, and was ended.
-    #[error("{line}: more than {bytes} bytes of output, and ended")]
-    TooMuchOutput {
-        /// The command line.
-        line: String,
-        /// How much it may write.
-        bytes: usize,
-    },
-    /// Its input and output could not be moved.
-    #[error("cannot talk to {line}")]
-    Talk {
-        /// The command line.
-        line: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-fn hint(package: Option<&'static str>) -> String {
-    package
-        .map(|package| format!("; install the package {package}"))
-        .unwrap_or_default()
 }
 
 impl Run {
@@ -408,44 +338,4 @@ fn quoted(word: &OsStr) -> String {
         return text;
     }
     format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// Text from a program, without what could steer a terminal.
-fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars()
-        .flat_map(|c| {
-            let escape = c.is_control() && c != '\n' && c != '\t';
-            let escaped = escape.then(|| c.escape_default());
-            escaped.into_iter().flatten().chain((!escape).then_some(c))
-        })
-        .collect()
-}
-
-impl Tails {
-    fn of(stdout: &[u8], stderr: &[u8]) -> Self {
-        Self {
-            stdout: tail(stdout),
-            stderr: tail(stderr),
-        }
-    }
-}
-
-/// The last lines, as many as an error should repeat.
-fn tail(output: &[u8]) -> String {
-    let end = &output[output.len().saturating_sub(TAIL_BYTES)..];
-    let text = printable(end);
-    let lines: Vec<_> = text.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
-}
-
-impl fmt::Display for Tails {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, text) in [("stderr", &self.stderr), ("stdout", &self.stdout)] {
-            if !text.is_empty() {
-                write!(f, "\n{name}: {}", text.replace('\n', "\n        "))?;
-            }
-        }
-        Ok(())
-    }
 }

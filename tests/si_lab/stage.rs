@@ -159,7 +159,7 @@ impl Stage {
         let own = format!("nodes/{}.own", node.namespace.name());
         command.env("SI_STATE", self.run.make_dir(&format!("{own}/state"))?);
         command.env("SI_CONFIG", self.run.make_dir(&format!("{own}/config"))?);
-        let token = self.path("server/state/token");
+        let token = self.path("server/state/keys/token");
         if token.is_file() {
             let text = fs::read_to_string(&token).with_context(|| format!("read {}", token.display()))?;
             command.env("SI_TOKEN", text.trim());

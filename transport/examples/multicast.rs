@@ -97,7 +97,7 @@ fn measure(run: usize, lab: &Lab, options: &Options, chunks: &Arc<Chunks>) {
         .map(|_| Memory::new(&chunks.table))
         .collect();
     let done = AtomicUsize::new(0);
-    let drops: u64 = std::thread::scope(|scope| {
+    let lost: (u64, u64) = std::thread::scope(|scope| {
         let get = |machine: usize| {
             let (sender, sinks, done): (&SenderHandle, _, _) = (&sender, &sinks, &done);
             move || {
@@ -120,13 +120,16 @@ fn measure(run: usize, lab: &Lab, options: &Options, chunks: &Arc<Chunks>) {
                     "bit-exact: {summary:?}"
                 );
                 done.fetch_add(1, Ordering::Relaxed);
-                summary.drops
+                (summary.drops, summary.stats.no_room)
             }
         };
         let threads: Vec<_> = (1..=options.receivers)
             .map(|machine| scope.spawn(get(machine)))
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     });
     let cpu = cpu_seconds() - before;
     let progress = sender.join().unwrap().progress;
@@ -135,13 +138,15 @@ fn measure(run: usize, lab: &Lab, options: &Options, chunks: &Arc<Chunks>) {
     let speed = u64::try_from(u128::from(bytes) * 1_000_000_000 / took.as_nanos()).unwrap();
     let (stats, source) = (progress.stats, bytes.div_ceil(1440));
     println!(
-        "run {run}: {}/s to {} receivers ({} in {took:.2?}), {}.{:04} packets per source packet, {drops} drops, \
+        "run {run}: {}/s to {} receivers ({} in {took:.2?}), {}.{:04} packets per source packet, {} drops, {} without room, \
          {} parity, {} repeated, {} reports, {cpu:.2} CPU-s, offload {}, last rate {}",
         Bytes(speed),
         done.load(Ordering::Relaxed),
         Bytes(bytes),
         stats.packets / source,
         stats.packets % source * 10_000 / source,
+        lost.0,
+        lost.1,
         stats.parity,
         stats.repeated,
         stats.reports,

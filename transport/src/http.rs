@@ -9,6 +9,7 @@
 
 mod chunks;
 pub mod credentials;
+mod deltas;
 mod error;
 mod retry;
 mod url;
@@ -205,6 +206,21 @@ impl Client {
         self.answered(what, response)
     }
 
+    /// Sends bytes and gives the body of the answer, of which at most `limit` bytes are read.
+    fn post(&self, what: &str, path: &str, bytes: &[u8], limit: u64) -> Result<impl Read + use<>, HttpError> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", self.token.authorization());
+        let response = request
+            .config()
+            .timeout_recv_body(Some(MANIFEST))
+            .build()
+            .send(bytes);
+        let body = self.answered(what, response)?.into_body();
+        Ok(body.into_with_config().limit(u64::MAX).reader().take(limit))
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{}{path}", self.server, api::ROOT)
     }
@@ -279,3 +295,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,11 @@ struct Tree {
 fn tree(random: &mut Random) -> Tree {
     let mut both = Paths::new();
     let mut dirs = vec![String::new()];
-    while both.len() < 120 {
+    // About 120 entries; fewer when chance made too few directories to hold them.
+    for _ in 0..400 {
+        if both.len() == 120 {
+            break;
+        }
         let dir = &dirs[random.below(dirs.len())];
         let path = format!("{dir}{}", random.pick(&NAMES));
         if both.contains(&path) || both.contains(&format!("{path}/")) {
@@ -98,43 +102,45 @@ fn make(root: &Path, paths: &Paths) {
     }
 }
 
+/// What patterns are put together from.
+const PIECES: [&str; 34] = [
+    "a",
+    "b",
+    "ab",
+    "a.b",
+    "aa",
+    "A1",
+    "*",
+    "**",
+    "***",
+    "?",
+    "a*",
+    "*b",
+    "a**",
+    "**b",
+    "a?b",
+    "[ab]",
+    "[!a]",
+    "[a-c]",
+    "[[:alpha:]]",
+    "[[:digit:]]",
+    "[^[:upper:]]*",
+    "a\\*b",
+    "\\a",
+    "a\\b",
+    "a\\\\b",
+    "*\\\\*",
+    "[]b]*",
+    "b[]]c",
+    "a[*]b",
+    "a[-.]b",
+    "[[:punct:]]",
+    "a*b",
+    "*.b",
+    "[a-]*",
+];
+
 fn pattern(random: &mut Random, tree: &Tree) -> String {
-    const PIECES: [&str; 34] = [
-        "a",
-        "b",
-        "ab",
-        "a.b",
-        "aa",
-        "A1",
-        "*",
-        "**",
-        "***",
-        "?",
-        "a*",
-        "*b",
-        "a**",
-        "**b",
-        "a?b",
-        "[ab]",
-        "[!a]",
-        "[a-c]",
-        "[[:alpha:]]",
-        "[[:digit:]]",
-        "[^[:upper:]]*",
-        "a\\*b",
-        "\\a",
-        "a\\b",
-        "a\\\\b",
-        "*\\\\*",
-        "[]b]*",
-        "b[]]c",
-        "a[*]b",
-        "a[-.]b",
-        "[[:punct:]]",
-        "a*b",
-        "*.b",
-        "[a-]*",
-    ];
     let mut text = String::new();
     if random.chance(40) {
         // A path that exists, with pieces exchanged: patterns that match something.

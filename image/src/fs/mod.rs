@@ -25,7 +25,7 @@ mod remove;
 mod stack;
 mod stat;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod xattr;
 
 pub use apply::{Birth, Limitation, LimitedPart, apply_meta_at, apply_meta_fd, apply_meta_new};

@@ -22,6 +22,9 @@ const FORMAT: u32 = 1;
 /// zstd level of the sections: manifests are small, written once and sent to every node.
 const LEVEL: i32 = 9;
 
+/// How many bytes zstd can make of one at most: its smallest block has 4 bytes and stands for 128 KiB (RFC 8878, 3.1.1.2).
+const EXPANSION: usize = 1 << 15;
+
 /// Why bytes are not taken as a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -38,7 +41,7 @@ pub enum DecodeError {
     #[error("the manifest has more {0} than the {1} that are allowed")]
     TooMany(&'static str, usize),
     /// The tables contradict themselves or each other.
-    #[error("the manifest is unsound: {0}")]
+    #[error("the manifest is unsound")]
     Unsound(#[from] Unsound),
 }
 
@@ -157,7 +160,10 @@ fn read_section<T: DeserializeOwned>(
         .ok_or(DecodeError::TooMany("bytes", MANIFEST_BYTES))?;
     let (frame, after) = rest.split_at_checked(frame_len).ok_or_else(damaged)?;
     *rest = after;
-    // The frame must say its size itself, so that a lie about `raw_len` allocates nothing.
+    // The frame must say its size itself and be able to fill it, so that a lie about `raw_len` allocates nothing.
+    if raw_len > frame.len().saturating_mul(EXPANSION) {
+        return Err(damaged());
+    }
     if zstd_safe::get_frame_content_size(frame).ok().flatten() != Some(raw_len as u64) {
         return Err(damaged());
     }

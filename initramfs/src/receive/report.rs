@@ -11,7 +11,7 @@ use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::name::{ImageRef, Version};
 use simulcast_protocol::units::Bytes;
 
-use super::transfer::Transferred;
+use simulcast_node::Transferred;
 
 /// Limitations that are shown one by one.
 const SHOWN: usize = 10;

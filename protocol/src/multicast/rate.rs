@@ -30,8 +30,13 @@ pub struct RateControl {
     cut_at: Option<Time>,
 }
 
-/// A receiver whose queues are fuller than this (30 %) is told of at once, and slows the sender.
+/// A receiver whose queues are as full as this (30 %) says so at once, and slows the sender.
 pub const FILL_HIGH: u8 = 77;
+/// With queues as full as this (70 %) it is about to lose what comes.
+const FILL_FULL: u8 = 179;
+
+/// Rate at which a session begins whose maximum is higher: what machines of today can take.
+const START: u64 = 1_000_000_000;
 
 /// Time in which one cut shows its effect: reports that come earlier speak of the old rate.
 const CUT_GAP: Duration = Duration::from_millis(20);
@@ -40,14 +45,14 @@ const HOLD: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(10);
 
 impl RateControl {
-    /// Begins at `max`; never goes above it, nor below `min`.
+    /// Begins at `max`, or at 1 Gbit/s when that is more; never goes above `max`, nor below `min`.
     pub fn new(now: Time, min: Rate, max: Rate) -> Self {
         let max = max.bits_per_second();
         let min = min.bits_per_second().min(max);
         Self {
             min,
             max,
-            current: max,
+            current: max.min(START),
             ceiling: max,
             changed_at: now,
             cut_at: None,
@@ -61,10 +66,11 @@ impl RateControl {
 
     /// Takes what a receiver says.
     pub fn on_report(&mut self, now: Time, sample: Sample) {
-        let keep = match (sample.drops > 0, sample.fill > FILL_HIGH) {
-            (true, _) => 75,
-            (false, true) => 88,
-            (false, false) => return,
+        let keep = match sample.fill {
+            FILL_FULL.. => 50,
+            _ if sample.drops > 0 => 75,
+            FILL_HIGH.. => 88,
+            _ => return,
         };
         if self.cut_at.is_some_and(|cut| now.since(cut) < CUT_GAP) {
             return;
@@ -105,9 +111,9 @@ mod tests {
     fn drops_and_full_queues_cut_once_per_gap() {
         let mut control = RateControl::new(Time::ZERO, rate(1_000), rate(1_000_000));
         let at = |ms| Time::from_start(Duration::from_millis(ms));
-        control.on_report(at(0), Sample { fill: 77, drops: 0 });
+        control.on_report(at(0), Sample { fill: 76, drops: 0 });
         assert_eq!(control.rate(), rate(1_000_000));
-        control.on_report(at(1), Sample { fill: 78, drops: 0 });
+        control.on_report(at(1), Sample { fill: 77, drops: 0 });
         control.on_report(at(2), Sample { fill: 255, drops: 9 });
         assert_eq!(control.rate(), rate(880_000));
         control.on_report(at(21), Sample { fill: 0, drops: 1 });

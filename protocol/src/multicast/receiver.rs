@@ -389,3 +389,6 @@ impl Receiver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,26 @@
 //! The sender of a session (protocol.md 8): collects what receivers lack and sends it once for all of them.
 
 mod announcer;
+mod config;
 mod registry;
 mod store;
+mod transmit;
 mod wants;
 mod window;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use config::{SenderConfig, SenderEvent, Transmit};
 pub use registry::Peer;
 pub use store::{Load, LoadError, Loaded};
 
-use crate::multicast::key::{ReceiverId, SessionId, SessionKey};
-use crate::multicast::limits::{BATCH_TIME, EVENTS, REPORT_CHUNKS, SEGMENTS, WIRE_OVERHEAD_BYTES};
+use crate::multicast::key::ReceiverId;
+use crate::multicast::limits::{EVENTS, FINS, REPORT_CHUNKS, WIRE_OVERHEAD_BYTES};
 use crate::multicast::pace::Pacer;
-use crate::multicast::packet::{self, Data, Kind, Malformed, Phase, Reason, Report, WHOLE};
+use crate::multicast::packet::{self, Kind, Malformed, Reason, Report, WHOLE};
 use crate::multicast::rate::RateControl;
 use crate::multicast::stats::SenderStats;
-use crate::multicast::table::Geometry;
 use crate::multicast::time::{Time, earlier};
 use crate::units::Rate;
 use announcer::Announcer;
@@ -29,57 +31,6 @@ use window::Window;
 
 /// How often silence is looked for.
 const CENSUS: Duration = Duration::from_millis(250);
-
-/// What a session is to be.
-#[derive(Debug, Clone)]
-pub struct SenderConfig {
-    /// Its number: random.
-    pub session: SessionId,
-    /// Its secret: random.
-    pub key: SessionKey,
-    /// Its chunks and how they are cut.
-    pub geometry: Geometry,
-    /// The rate on the wire that is never passed.
-    pub rate_max: Rate,
-    /// The rate below which receivers that cannot follow do not slow the session.
-    pub rate_min: Rate,
-    /// Receivers that are waited for before anything is sent.
-    pub min_receivers: u32,
-    /// How long they are waited for, from the first that joins.
-    pub max_wait: Duration,
-    /// How long the session stays open when nobody joins.
-    pub join_wait: Duration,
-    /// How long it stays open when nobody lacks anything, for others to join.
-    pub linger: Duration,
-    /// Bytes of chunks held in memory, as far as those being sent leave a choice.
-    pub memory: u64,
-    /// Packets in one transmission at most; 1 without segmentation offload.
-    pub max_segments: usize,
-}
-
-/// Packets to be sent to the group, one behind the other in the buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transmit {
-    /// Bytes of each packet.
-    pub segment: usize,
-    /// How many there are: the buffer holds `segment * count` bytes.
-    pub count: usize,
-}
-
-/// What happened, for people and for the driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SenderEvent {
-    /// A receiver was heard for the first time, or again after silence.
-    Joined(ReceiverId),
-    /// A receiver needs nothing more.
-    Done(ReceiverId),
-    /// A receiver was not heard for the silence bound; nobody waits for it.
-    Silent(ReceiverId),
-    /// Sending begins.
-    Started,
-    /// The session ended: FIN was sent as often as it is.
-    Finished(Reason),
-}
 
 /// Where the session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +137,7 @@ impl Sender {
     pub fn provide_failed(&mut self, now: Time, index: u32) {
         if self.store.failed(index) {
             self.stats.unreadable += 1;
-            self.window.drop_staged(index);
+            self.window.remove(index, &self.config.geometry);
             self.store.release(index);
             self.wants.unreadable(index);
             self.announcer.urge();
@@ -430,136 +381,10 @@ impl Sender {
         self.window.stage(&mut self.store, wanted, repair);
     }
 
-    /// As many data packets as may go in one batch.
-    fn batch(&mut self, now: Time, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        let segment = self.config.geometry.packet_bytes();
-        let most = self.batch_packets(segment);
-        self.window
-            .fill(&self.store, &mut self.wants, &self.config.geometry);
-        let mut count = 0;
-        while count < most {
-            let Some(pick) = self.window.next(&self.config.geometry) else {
-                break;
-            };
-            self.tx_seq += 1;
-            self.write(pick, buffer);
-            self.wants.sent(pick.chunk, self.tx_seq, pick.last);
-            if pick.last {
-                self.store.release(pick.chunk);
-                self.work(now);
-            }
-            count += 1;
-        }
-        if count > 0 && self.window.is_empty() && self.wants.waiting() == 0 {
-            self.announcer.urge();
-        }
-        self.stats.packets += u64_from(count);
-        (count > 0).then_some(Transmit { segment, count })
-    }
-
-    /// Packets of one batch: what the driver takes, and not more than go in [`BATCH_TIME`].
-    fn batch_packets(&self, segment: usize) -> usize {
-        let wire = u64_from(segment) + WIRE_OVERHEAD_BYTES;
-        let per_packet = self.rate.rate().time_for(wire).as_nanos().max(1);
-        let paced = usize::try_from(BATCH_TIME.as_nanos() / per_packet).unwrap_or(usize::MAX);
-        let datagram = 65_507 / segment;
-        paced
-            .min(self.config.max_segments)
-            .min(SEGMENTS)
-            .min(datagram)
-            .max(1)
-    }
-
-    fn write(&mut self, pick: window::Pick, buffer: &mut Vec<u8>) {
-        let geometry = &self.config.geometry;
-        let sources = geometry.source_symbols(pick.chunk);
-        let payload = if pick.symbol < sources {
-            *(if pick.again {
-                &mut self.stats.repeated
-            } else {
-                &mut self.stats.source
-            }) += 1;
-            let chunk = self
-                .store
-                .bytes(pick.chunk)
-                .expect("a chunk being sent is pinned");
-            &chunk[geometry.range(pick.symbol, chunk.len())]
-        } else {
-            self.stats.parity += 1;
-            let parity = self.store.parity(pick.chunk, pick.symbol - sources);
-            parity.expect("a chunk enters the window with the parity that its turn needs")
-        };
-        let end = buffer.len() + geometry.packet_bytes();
-        let session = self.config.session;
-        Data {
-            session,
-            symbol: pick.symbol,
-            chunk: pick.chunk,
-            tx_seq: self.tx_seq,
-            payload,
-        }
-        .encode(buffer);
-        buffer.resize(end, 0);
-    }
-
-    fn announce(&mut self, now: Time, buffer: &mut Vec<u8>) -> Transmit {
-        let waiting = self.window.is_empty() && self.wants.waiting() == 0;
-        let phase = match self.state {
-            State::Waiting { .. } => Phase::Waiting,
-            _ if waiting => Phase::Idle,
-            _ => Phase::Sending,
-        };
-        let view = announcer::View {
-            config: &self.config,
-            registry: &self.registry,
-            wants: &self.wants,
-            window: &self.window,
-            tx_seq: self.tx_seq,
-            rate: self.rate.rate(),
-            phase,
-        };
-        self.announcer.announce(now, &view, buffer);
-        self.stats.control += 1;
-        Transmit {
-            segment: buffer.len(),
-            count: 1,
-        }
-    }
-
-    fn fin(
-        &mut self,
-        now: Time,
-        reason: Reason,
-        left: u32,
-        next: Time,
-        buffer: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        if next > now {
-            return None;
-        }
-        self.announcer.fin(&self.config, reason, buffer);
-        self.stats.control += 1;
-        self.state = match left {
-            0 | 1 => State::Closed,
-            _ => State::Closing {
-                reason,
-                left: left - 1,
-                next: now + crate::multicast::limits::FINS.1,
-            },
-        };
-        if self.state == State::Closed {
-            self.event(SenderEvent::Finished(reason));
-        }
-        Some(Transmit {
-            segment: buffer.len(),
-            count: 1,
-        })
-    }
-
     fn close(&mut self, now: Time, reason: Reason) {
         self.state = State::Closing {
             reason,
-            left: crate::multicast::limits::FINS.0,
+            left: FINS.0,
             next: now,
         };
     }
@@ -575,3 +400,6 @@ impl Sender {
 fn u64_from(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

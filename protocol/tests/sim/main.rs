@@ -2,6 +2,7 @@
 //! `SIM_SEED=n` runs the swarm with that seed alone, `SIM_SEEDS=n` with so many, `SIM_RECEIVERS=n` sizes the crowd.
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot go on has failed")]
 
+mod attack;
 mod net;
 mod scenario;
 mod world;
@@ -281,6 +282,32 @@ fn what_is_there_already_is_not_sent() {
         .sum();
     let outcome = run(scenario);
     assert_eq!(outcome.sender.packets, lacking);
+}
+
+#[test]
+fn who_knows_no_key_can_spoil_chunks_but_not_the_session() {
+    let mut scenario = Scenario::new(16, 4, Spec::new(1_000));
+    scenario.attack = true;
+    let outcome = run(scenario);
+    let refused = outcome.sender.refused;
+    assert!(
+        refused.tag > 0 && refused.replayed > 0 && refused.kind > 0 && refused.short > 0,
+        "{refused:?}"
+    );
+    assert!(
+        outcome
+            .receivers
+            .iter()
+            .all(|r| r.refused.total() > 0 && r.implausible > 0),
+        "{outcome:?}"
+    );
+    assert!(outcome.rejected > 0, "forged symbols are found out by the hash");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let outcomes = [0; 2].map(|_| format!("{:?}", run(Scenario::swarm(5))));
+    assert_eq!(outcomes[0], outcomes[1]);
 }
 
 /// Random mixtures of all faults. Each seed is another world.

@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     /// When the sender dies, to begin again half a second later with a new session.
     pub(crate) sender_restart: Option<Duration>,
     pub(crate) receivers: Vec<Spec>,
+    /// Somebody in the network repeats, alters and invents packets, a thousand a second.
+    pub(crate) attack: bool,
     /// Virtual time in which all who live must be complete.
     pub(crate) limit: Duration,
 }
@@ -122,6 +124,7 @@ impl Scenario {
             load_time: Duration::from_micros(300),
             unreadable: Vec::new(),
             sender_restart: None,
+            attack: false,
             receivers: vec![spec; receivers],
             limit: Duration::from_secs(20),
         }
@@ -147,6 +150,7 @@ impl Scenario {
         if rng.random_bool(0.2) {
             scenario.unreadable = vec![rng.random_range(0..count)];
         }
+        scenario.attack = rng.random_bool(0.2);
         let faults: [bool; 9] = std::array::from_fn(|_| rng.random_bool(0.4));
         for spec in &mut scenario.receivers {
             spec.misfortune(&faults, span, &mut rng);

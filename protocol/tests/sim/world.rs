@@ -14,6 +14,7 @@ use simulcast_protocol::multicast::{
     SenderConfig, SenderEvent, SenderStats, SessionId, SessionKey, Time,
 };
 
+use crate::attack::Attacker;
 use crate::scenario::{Scenario, Spec};
 
 /// Events after which a run counts as a live-lock: ten times what the largest takes.
@@ -35,6 +36,7 @@ enum Event {
     /// A chunk that multicast gave up came another way.
     Fetched(usize, u64, u32),
     Rejoin(usize, u64),
+    Attack,
 }
 
 /// One receiver as the world sees it. `life` counts its starts, so that events of an earlier life are void.
@@ -86,6 +88,7 @@ pub(crate) struct World {
     finished: Option<(Reason, Time)>,
     silent: BTreeSet<ReceiverId>,
     nodes: Vec<Node>,
+    attacker: Attacker,
     /// Bytes above the rate at the last transmission.
     bucket: f64,
     bucket_at: Time,
@@ -142,11 +145,15 @@ impl World {
             finished: None,
             silent: BTreeSet::new(),
             nodes: scenario.receivers.iter().map(node).collect(),
+            attacker: Attacker::default(),
             bucket: 0.0,
             bucket_at: Time::ZERO,
             scenario,
         };
         world.at(Time::ZERO, Event::SenderWake);
+        if world.scenario.attack {
+            world.at(Time::ZERO, Event::Attack);
+        }
         for index in 0..world.nodes.len() {
             let spec = world.nodes[index].spec.clone();
             world.at(Time::ZERO + spec.join, Event::Join(index));
@@ -273,6 +280,7 @@ impl World {
                     self.drain_receiver(index);
                 }
             }
+            Event::Attack => self.attack(),
             Event::Rejoin(index, life) => {
                 let (now, session) = (self.now, self.session);
                 let id = ReceiverId(u64::try_from(index).unwrap() << 32 | self.next);
@@ -282,6 +290,22 @@ impl World {
                 }
             }
         }
+    }
+
+    fn attack(&mut self) {
+        let symbol = self.scenario.image.geometry.symbol_bytes();
+        let packet = self
+            .attacker
+            .invent(session_id(self.session), symbol, &mut self.rng);
+        let target = self.rng.random_range(0..=self.nodes.len());
+        match self.nodes.get(target) {
+            Some(node) => self.at(
+                self.now,
+                Event::ToReceiver(target, node.life, vec![Rc::from(packet)]),
+            ),
+            None => self.at(self.now, Event::ToSender(packet)),
+        }
+        self.at(self.now + Duration::from_millis(1), Event::Attack);
     }
 
     fn drain_sender(&mut self) {
@@ -329,6 +353,9 @@ impl World {
 
     fn multicast(&mut self, segment: usize, buffer: &[u8]) {
         let packets: Vec<Rc<[u8]>> = buffer.chunks(segment).map(Rc::from).collect();
+        if self.scenario.attack {
+            packets.iter().for_each(|packet| self.attacker.hear(packet));
+        }
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
             if node.machine.is_none() {
@@ -414,6 +441,9 @@ impl World {
         let (mut out, mut packet) = (Vec::new(), Vec::new());
         while machine.poll_transmit(self.now, &mut packet) {
             assert!(packet.len() <= 1440, "a report fits a packet");
+            if self.scenario.attack {
+                self.attacker.hear(&packet);
+            }
             node.reports += 1;
             node.report_bytes += u64::try_from(packet.len()).unwrap();
             for time in node.spec.up.pass(self.now, packet.len() + 66, &mut self.rng) {

@@ -1,22 +1,52 @@
-//! The operator's commands, one file each.
+//! The commands, one file each: what it does, its arguments, `run`.
 
+mod checkout;
+mod cpimage;
+mod diffimage;
+mod export;
+mod fsck;
+mod gc;
+mod getimage;
+mod import;
+mod listing;
+mod lsimage;
+mod mvimage;
+mod rmimage;
 mod server;
 
 use simulcast_cli::{Console, Exit};
 
-/// One of the operator's commands.
+/// What `si` can do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Getimage(getimage::Args),
+    Import(import::Args),
+    Lsimage(lsimage::Args),
+    Diffimage(diffimage::Args),
+    Checkout(checkout::Args),
+    Export(export::Args),
+    Cpimage(cpimage::Args),
+    Mvimage(mvimage::Args),
+    Rmimage(rmimage::Args),
+    Fsck(fsck::Args),
+    Gc(gc::Args),
     Server(server::Args),
 }
 
 impl Command {
-    /// Does what it says.
-    ///
-    /// # Errors
-    /// As each command says.
     pub(crate) fn run(self, console: &Console) -> anyhow::Result<Exit> {
         match self {
+            Self::Getimage(args) => args.run(console),
+            Self::Import(args) => import::run(args, console),
+            Self::Lsimage(args) => lsimage::run(args, console),
+            Self::Diffimage(args) => diffimage::run(args, console),
+            Self::Checkout(args) => checkout::run(args, console),
+            Self::Export(args) => export::run(args, console),
+            Self::Cpimage(args) => cpimage::run(args, console),
+            Self::Mvimage(args) => mvimage::run(args, console),
+            Self::Rmimage(args) => rmimage::run(args, console),
+            Self::Fsck(args) => fsck::run(args, console),
+            Self::Gc(args) => gc::run(args, console),
             Self::Server(args) => server::run(args, console),
         }
     }

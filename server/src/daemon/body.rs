@@ -13,8 +13,12 @@ use tokio::task::JoinHandle;
 
 use super::Daemon;
 
-/// Bytes that are read at a time: few calls for a chunk, little memory for a thousand clients.
-const PIECE: u64 = 256 << 10;
+/// Bytes that are read at a time for a few clients, and for many: few calls for a chunk, and at most about 256 MiB for as
+/// many clients as may be connected, each with a piece on its way and one being read.
+const PIECE: (u64, u64) = (256 << 10, 32 << 10);
+
+/// From how many bodies on they are many.
+const MANY: u64 = 128;
 
 /// What is counted while a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,7 @@ pub(super) struct FileBody {
 
 impl FileBody {
     pub(super) fn new(file: Arc<File>, len: u64, daemon: Arc<Daemon>, counted: Counted) -> Self {
+        daemon.counters.bodies_begun.add(1);
         Self {
             file,
             at: 0,
@@ -48,6 +53,15 @@ impl FileBody {
         }
     }
 
+    fn piece(&self) -> u64 {
+        let counters = &self.daemon.counters;
+        let bodies = counters
+            .bodies_begun
+            .get()
+            .saturating_sub(counters.bodies_ended.get());
+        if bodies < MANY { PIECE.0 } else { PIECE.1 }
+    }
+
     fn count(&self, bytes: u64) {
         if self.counted == Counted::Chunk {
             self.daemon.counters.http_bytes.add(bytes);
@@ -56,6 +70,12 @@ impl FileBody {
                 .http_chunks
                 .add(u64::from(self.at == self.len));
         }
+    }
+}
+
+impl Drop for FileBody {
+    fn drop(&mut self) {
+        self.daemon.counters.bodies_ended.add(1);
     }
 }
 
@@ -71,10 +91,10 @@ impl Body for FileBody {
         if left == 0 {
             return Poll::Ready(None);
         }
-        let file = Arc::clone(&self.file);
+        let (file, piece) = (Arc::clone(&self.file), left.min(self.piece()));
         let reading = self.reading.get_or_insert_with(|| {
             tokio::task::spawn_blocking(move || {
-                let mut piece = vec![0; usize::try_from(left.min(PIECE)).expect("at most 256 KiB")];
+                let mut piece = vec![0; usize::try_from(piece).expect("at most 256 KiB")];
                 file.read_exact_at(&mut piece, at)?;
                 Ok(piece.into())
             })

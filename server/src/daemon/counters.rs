@@ -8,6 +8,8 @@ pub(super) struct Counters {
     pub(super) requests: Counter,
     pub(super) http_chunks: Counter,
     pub(super) http_bytes: Counter,
+    pub(super) bodies_begun: Counter,
+    pub(super) bodies_ended: Counter,
     pub(super) sessions_ended: Counter,
     pub(super) multicast_bytes_ended: Counter,
 }

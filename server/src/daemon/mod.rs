@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod connection;
 mod counters;
+mod deltas;
 mod routes;
 mod sessions;
 mod settings;
@@ -40,6 +41,9 @@ const EXPIRY: Duration = Duration::from_secs(1);
 /// Threads that carry the control plane. Chunks over HTTP are copied by them as well.
 const THREADS: usize = 4;
 
+/// Threads that read files. More would only queue up before the same disks.
+const READERS: usize = 64;
+
 /// What all requests share.
 #[derive(Debug)]
 struct Daemon {
@@ -62,6 +66,7 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
     let token = token::obtain(&state.join("keys").join("token"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
+        .max_blocking_threads(READERS)
         .thread_name("http")
         .enable_all()
         .build()

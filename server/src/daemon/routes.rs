@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,7 @@ use super::Daemon;
 use super::answer::Refusal;
 use super::body::{Counted, FileBody};
 use super::connection::Ends;
+use super::deltas;
 use super::versions::blocking;
 
 /// Time for the body of a request to come.
@@ -45,7 +46,11 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/images/{name}", get(image))
         .route("/images/{name}/{version}/manifest", get(manifest))
         .route("/chunks/{id}", get(chunk))
-        .route("/sessions", post(session));
+        .route("/sessions", post(session))
+        .route(
+            "/manifests/{id}/files/{entry}/delta",
+            post(deltas::deltas).layer(DefaultBodyLimit::max(deltas::REQUEST_BYTES)),
+        );
     Router::new()
         .nest(ROOT, routes)
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path", ""))

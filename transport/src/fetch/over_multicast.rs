@@ -85,20 +85,21 @@ pub(super) fn over_multicast(
         if fetch.missing().is_over() || cancel.is_set() {
             return Ok(());
         }
-        faltered();
         let summary = summary?;
-        let error = match summary.end {
-            End::Complete => return Err(MulticastError::GaveUp(summary.missing.count())),
-            End::Silent if summary.stats.announces == 0 => MulticastError::NotReached(offer.group),
-            End::Silent | End::Finished(_) | End::Cancelled => MulticastError::Ended {
-                group: offer.group,
-                missing: summary.missing.count(),
-            },
-        };
         let brought = fetch.tally(Transport::Multicast).chunks > before;
+        let (group, missing) = (offer.group, summary.missing.count());
+        let error = match summary.end {
+            End::Complete => return Err(MulticastError::GaveUp(missing)),
+            End::Silent if summary.stats.announces == 0 => MulticastError::NotReached(group),
+            End::Silent | End::Finished(_) | End::Cancelled => MulticastError::Ended { group, missing },
+        };
         fruitless = if brought { 0 } else { fruitless + 1 };
         if fruitless >= TRIES {
             return Err(error);
+        }
+        // A session that was ending when it was joined is no bad sign: the next one is this receiver's own.
+        if !matches!(summary.end, End::Finished(_)) || fruitless > 1 {
+            faltered();
         }
         (order.notice)(&Notice::JoiningAgain(error));
         if fetch.missing().wait_over(PAUSE) {

@@ -1,24 +1,25 @@
 //! The receiver's run loop.
 
+mod config;
+
 use std::collections::VecDeque;
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, Sender as Outbox, TrySendError, bounded};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use simulcast_protocol::control::SessionOffer;
-use simulcast_protocol::id::{ChunkId, ManifestId};
+use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::multicast::{
-    self as protocol, ChunkSet, ChunkTable, Gathered, Geometry, Reason, Receiver, ReceiverEvent, ReceiverId,
-    ReceiverKeys, ReceiverStats, SessionId, TableError, Time,
+    ChunkSet, ChunkTable, Gathered, Geometry, Receiver, ReceiverEvent, Time,
 };
+
+pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
 
 use super::wait::{Cancel, Clock, Waker};
 use crate::udp::batch::{Receiving, receive_fill};
-use crate::udp::{Interface, SocketError, control_speaker, group_receiver};
+use crate::udp::{control_speaker, group_receiver};
 
 /// Chunks that wait for a worker, for each worker; what is beyond waits in the receiver's own memory budget.
 const QUEUE: usize = 2;
@@ -38,140 +39,6 @@ pub trait ChunkSink: Send + Sync {
     fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError>;
     /// How full the sink's own queue is, in 255ths; the sender goes slower when it is fuller than 77.
     fn fill(&self) -> u8;
-}
-
-/// A chunk that could not be put where it belongs.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot take chunk {index}")]
-pub struct SinkError {
-    /// Which chunk.
-    pub index: u32,
-    /// Why.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// What a receiver must know to take part. [`ReceiverConfig::new`] fills in what is usual.
-#[derive(Debug, Clone)]
-pub struct ReceiverConfig {
-    /// Where the group is joined.
-    pub interface: Interface,
-    /// Address and port of the group.
-    pub group: SocketAddr,
-    /// Where reports go.
-    pub control: SocketAddr,
-    /// The session.
-    pub session: SessionId,
-    /// This receiver's number in it.
-    pub receiver: ReceiverId,
-    /// Its keys.
-    pub keys: ReceiverKeys,
-    /// Bytes of a symbol.
-    pub symbol: usize,
-    /// The version that the session sends.
-    pub manifest: ManifestId,
-    /// Bytes of chunk buffers: from 64 MiB on the receiver can follow any sender.
-    pub memory: u64,
-    /// Threads that decode, verify and deliver.
-    pub workers: usize,
-    /// Time without a word of the sender after which it counts as lost.
-    pub silence: Duration,
-    /// The first word comes at random within this time.
-    pub join_spread: Duration,
-}
-
-/// Why receiving failed. What was delivered before stays delivered.
-#[derive(Debug, thiserror::Error)]
-pub enum ReceiveError {
-    /// A socket cannot be set up.
-    #[error("cannot join the multicast session")]
-    Socket(#[from] SocketError),
-    /// The table does not fit the session.
-    #[error("cannot receive this version by multicast")]
-    Table(#[from] TableError),
-    /// The session sends another version than the table is of.
-    #[error("the session sends version {session}, not {table}")]
-    Version {
-        /// What it sends.
-        session: ManifestId,
-        /// What is wanted.
-        table: ManifestId,
-    },
-    /// The set of missing chunks is not of this table.
-    #[error("the set of missing chunks counts {set} chunks, the version {table}")]
-    Missing {
-        /// Size of the set.
-        set: u32,
-        /// Chunks of the table.
-        table: u32,
-    },
-    /// A chunk could not be taken.
-    #[error("cannot store what multicast brought")]
-    Sink(#[source] SinkError),
-    /// Packets cannot be received.
-    #[error("cannot receive packets")]
-    Receive(#[source] io::Error),
-    /// A worker panicked; its message went to stderr.
-    #[error("a thread of the multicast session broke down")]
-    Broken,
-}
-
-/// How receiving ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// All is there, except for chunks given up to another transport.
-    Complete,
-    /// The sender ended the session.
-    Finished(Reason),
-    /// Nothing was heard of the sender for the configured time.
-    Silent,
-    /// The caller asked for it.
-    Cancelled,
-}
-
-/// What receiving came to.
-#[derive(Debug, Clone)]
-pub struct ReceiverSummary {
-    /// How it ended.
-    pub end: End,
-    /// Chunks that are still missing, those given up included.
-    pub missing: ChunkSet,
-    /// Counters.
-    pub stats: ReceiverStats,
-    /// Packets that the socket dropped.
-    pub drops: u64,
-}
-
-impl ReceiverConfig {
-    /// Takes up an offer on `interface`.
-    pub fn new(interface: Interface, offer: &SessionOffer) -> Self {
-        Self {
-            interface,
-            group: offer.group,
-            control: offer.control,
-            session: offer.session,
-            receiver: offer.receiver,
-            keys: offer.keys.clone(),
-            symbol: offer.symbol,
-            manifest: offer.manifest,
-            memory: 96 << 20,
-            workers: 2,
-            silence: Duration::from_secs(3),
-            join_spread: Duration::from_millis(50),
-        }
-    }
-
-    fn state(&self, geometry: Geometry) -> protocol::ReceiverConfig {
-        protocol::ReceiverConfig {
-            session: self.session,
-            receiver: self.receiver,
-            keys: self.keys.clone(),
-            geometry,
-            memory: self.memory,
-            silence: self.silence,
-            join_spread: self.join_spread,
-        }
-    }
 }
 
 /// Takes part in a session until the chunks in `missing` are delivered, the session ends, or nothing comes any more.

@@ -1,7 +1,7 @@
 //! Network namespaces on a bridge, made for one run and removed with it.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -39,6 +39,10 @@ impl Lab {
             ));
             ip(&format!("-n {bridge} link set port{machine} master br0 up"));
             ip(&format!("-n {ns} addr add {}/24 dev eth0", lab.address(machine)));
+            ip(&format!(
+                "-n {ns} addr add {}/64 dev eth0 nodad",
+                lab.address_v6(machine)
+            ));
             ip(&format!("-n {ns} link set eth0 up"));
             ip(&format!("-n {ns} link set lo up"));
         }
@@ -48,6 +52,11 @@ impl Lab {
     /// Address of a machine.
     pub(crate) fn address(&self, machine: usize) -> IpAddr {
         Ipv4Addr::new(10, 77, 0, u8::try_from(machine + 1).unwrap()).into()
+    }
+
+    /// Its IPv6 address.
+    pub(crate) fn address_v6(&self, machine: usize) -> IpAddr {
+        Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::try_from(machine + 1).unwrap()).into()
     }
 
     /// Has packets cut at the machine's own device, as where the NIC cannot: then loss hits single packets.

@@ -229,3 +229,44 @@ fn a_sender_that_vanishes_is_noticed() {
     });
     assert_eq!((summary.end, summary.missing.count()), (End::Silent, 2));
 }
+
+/// The interface of the machine that the calling thread is on, by its index.
+fn eth0() -> Interface {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    Interface::Index(rustix::net::netdevice::name_to_index(&socket, "eth0").unwrap())
+}
+
+#[test]
+fn both_families_work_with_the_interface_named_by_index() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new("e", 2);
+    let chunks = Chunks::random(5, (0..6).map(|_| 300_000));
+    for (group, address) in [
+        ("239.255.77.2:7700", lab.address(0)),
+        ("[ff15::77:2]:7700", lab.address_v6(0)),
+    ] {
+        let sender = send(&lab, &chunks, |config| {
+            (config.group, config.control) = (group.parse().unwrap(), (address, 0).into());
+            config.interface = eth0();
+        });
+        let sink = Memory::new(&chunks.table);
+        let run = || {
+            lab.enter(1);
+            let config = ReceiverConfig::new(eth0(), &sender.offer());
+            let missing = ChunkSet::full(chunks.table.count());
+            receive(
+                &config,
+                Arc::clone(&chunks.table),
+                missing,
+                &sink,
+                &Cancel::default(),
+            )
+            .unwrap()
+        };
+        let summary = std::thread::scope(|scope| scope.spawn(run).join().unwrap());
+        assert_eq!(summary.end, End::Complete, "{group}");
+        assert!(chunks.are_in(&sink), "{group}");
+    }
+}

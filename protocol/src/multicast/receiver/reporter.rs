@@ -121,7 +121,7 @@ impl Reporter {
     pub(super) fn on_load(&mut self, now: Time, fill: u8, drops: u64) {
         self.fill = fill;
         self.drops = self.drops.max(drops);
-        if self.fill > FILL_HIGH || self.drops > self.told_drops {
+        if self.fill >= FILL_HIGH || self.drops > self.told_drops {
             let gap = URGENT_PERIOD_MIN.max(URGENT_PERIOD_EACH * self.rules.receivers);
             let at = self.last.map_or(now, |last| last + gap);
             self.urgent_at = Some(self.urgent_at.map_or(at, |old| old.min(at)));

@@ -61,6 +61,12 @@ impl Window {
         }
     }
 
+    /// Whether a staged chunk might find a place now.
+    pub(super) fn has_place(&self) -> bool {
+        self.jobs.len() < WINDOW_CHUNKS
+            && (!self.repairs.is_empty() || !self.wholes.is_empty() && self.may_begin())
+    }
+
     /// Moves chunks that are loaded into the window while there are places.
     pub(super) fn fill(&mut self, store: &Store, wants: &mut Wants, geometry: &Geometry) {
         while self.jobs.len() < WINDOW_CHUNKS {
@@ -163,9 +169,14 @@ impl Window {
     }
 
     /// Takes one chunk out that cannot be loaded.
-    pub(super) fn drop_staged(&mut self, chunk: u32) {
+    pub(super) fn remove(&mut self, chunk: u32, geometry: &Geometry) {
         self.repairs.retain(|&staged| staged != chunk);
         self.wholes.retain(|&staged| staged != chunk);
+        let before = self.jobs.len();
+        self.jobs.retain(|job| job.chunk != chunk);
+        if self.jobs.len() < before {
+            self.bytes -= u64_from(geometry.chunk_bytes(chunk));
+        }
     }
 
     /// What is still to be sent of the chunks in the window.

@@ -9,10 +9,11 @@ use simulcast_cli::{Amount, Console, Progress, Remark};
 use simulcast_image::apply::{ApplyError, Writer};
 use simulcast_image::manifest::{Manifest, SignedManifest};
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
+use simulcast_protocol::name::ImageRef;
 use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct};
 use simulcast_transport::http::{Client, Retry};
 
-use super::Args;
+use super::ServerArgs;
 
 /// Bytes of chunks that wait for workers: some twenty usual ones, so that short stalls of disk or network do not show.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -25,17 +26,25 @@ const CONNECTIONS: usize = 3;
 
 /// What came, and how.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Transferred {
-    pub(super) multicast: Tally,
-    pub(super) http: Tally,
-    pub(super) waits: Waits,
-    pub(super) elapsed: Duration,
+pub struct Transferred {
+    /// By multicast.
+    pub multicast: Tally,
+    /// By HTTP.
+    pub http: Tally,
+    /// What it waited for.
+    pub waits: Waits,
+    /// How long it took.
+    pub elapsed: Duration,
 }
 
-/// Fetches and writes the chunks for which `missing` says so.
-pub(super) fn transfer(
+/// Fetches and writes the chunks of `image` for which `missing` says so.
+///
+/// # Errors
+/// When something cannot be fetched or written; what came before is written.
+pub fn transfer(
     client: &Client,
-    args: &Args,
+    args: &ServerArgs,
+    image: &ImageRef,
     signed: &SignedManifest,
     writer: &Writer<'_>,
     missing: &[bool],
@@ -56,7 +65,7 @@ pub(super) fn transfer(
         notice: &notice,
     };
     let fetch = Fetch::new(missing, QUEUE_BYTES);
-    let progress = console.progress(&args.image.to_string());
+    let progress = console.progress(&image.to_string());
     progress.set(standing(&signed.manifest, missing));
     let (conducted, written) = thread::scope(|scope| {
         let failure = Mutex::new(None);
@@ -73,8 +82,7 @@ pub(super) fn transfer(
     });
     // What the target refused stopped the transports, whose complaints would only hide it.
     if let Some(error) = written {
-        return Err(super::advise(error))
-            .with_context(|| format!("cannot install into {}", args.target.display()));
+        return Err(error).hint("when the target is in order, start again");
     }
     if let Err(error) = conducted {
         let hint = error.hint();

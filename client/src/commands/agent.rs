@@ -1,0 +1,65 @@
+//! `si-agent`.
+
+use std::collections::HashSet;
+use std::io::{self, BufReader, BufWriter};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use anyhow::{Context, bail};
+use simulcast_cli::{Console, Exit};
+use simulcast_image::capture::{CAPTURE_PROTOCOL, serve_capture};
+use simulcast_system::{machine, mounts};
+
+/// Bytes that are collected before they go to the connection.
+const BUFFER: usize = 256 << 10;
+
+/// Serve one capture of this machine on standard input and output
+///
+/// si-getimage starts it over ssh; it is of no use by hand.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print the number of the capture protocol, and end
+    #[arg(long)]
+    protocol: bool,
+
+    /// Threads that compress
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl Args {
+    /// Serves the capture.
+    pub(crate) fn run(self, console: &Console) -> anyhow::Result<Exit> {
+        if self.protocol {
+            use std::io::Write;
+            writeln!(io::stdout(), "{CAPTURE_PROTOCOL}").context("cannot write to standard output")?;
+            return Ok(Exit::Done);
+        }
+        if !rustix::process::geteuid().is_root() {
+            bail!("the agent must run as root: it reads files of all users");
+        }
+        let threads = self
+            .threads
+            .unwrap_or_else(|| available_parallelism().map_or(1, usize::from))
+            .max(1);
+        let from = BufReader::with_capacity(BUFFER, io::stdin());
+        let to = BufWriter::with_capacity(BUFFER, io::stdout());
+        let mut facts =
+            machine::describe(&console.options().config).context("cannot find out about this machine")?;
+        facts.insert("agent".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        serve_capture(from, to, facts, closed, threads).context("cannot serve the capture")?;
+        Ok(Exit::Done)
+    }
+}
+
+/// The mount points below `root` that a capture does not enter. Where the list of mounts cannot be read, none: then the
+/// exclusion list alone keeps out /proc and its like.
+fn closed(root: &Path) -> HashSet<Vec<u8>> {
+    let mounts = mounts::read().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the list of mounts; only the exclusion lists decide");
+        Vec::new()
+    });
+    let skipped = mounts::skipped_below(&mounts, root.as_os_str().as_bytes(), mounts::is_removable);
+    skipped.into_iter().map(|skipped| skipped.path).collect()
+}

@@ -1,0 +1,26 @@
+//! One file a command.
+
+mod agent;
+mod prepareclient;
+mod updateclient;
+
+use simulcast_cli::{Console, Exit};
+
+/// The commands.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Agent(agent::Args),
+    Prepareclient(prepareclient::Args),
+    Updateclient(Box<updateclient::Args>),
+}
+
+impl Command {
+    /// Does what the command says.
+    pub(crate) fn run(self, console: &Console) -> anyhow::Result<Exit> {
+        match self {
+            Self::Agent(args) => args.run(console),
+            Self::Prepareclient(args) => args.run(console),
+            Self::Updateclient(args) => args.run(console),
+        }
+    }
+}

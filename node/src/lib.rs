@@ -1,0 +1,71 @@
+//! What a machine does with an image server, whatever it does with the bytes: find token and key, fetch and check a
+//! manifest, bring the chunks that are missing by whatever transport.
+//!
+//! The installer and `si-updateclient` share it. It knows manifests and transports, and no target: chunks go to a
+//! [`Writer`](simulcast_image::apply::Writer).
+
+#![forbid(unsafe_code)]
+
+mod contact;
+mod transfer;
+
+use std::path::PathBuf;
+
+use simulcast_image::manifest::VerifyingKey;
+use simulcast_protocol::api::Token;
+use simulcast_transport::fetch::{Choice, NamedInterface};
+use simulcast_transport::http::ServerUrl;
+
+pub use transfer::{Transferred, transfer};
+
+/// Which server, how to be let in, and how chunks come: options of every command that asks an image server.
+#[derive(Debug, clap::Args)]
+pub struct ServerArgs {
+    /// The image server, as in http://server:9440
+    #[arg(long, value_name = "URL")]
+    server: ServerUrl,
+
+    /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
+    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
+    transport: Transport,
+
+    /// Interface for multicast, by name or address [default: the one that leads to the server]
+    #[arg(long, value_name = "NAME|ADDR")]
+    interface: Option<NamedInterface>,
+
+    /// File with the server's token [default: SI_TOKEN, or keys/token in the state directory]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    #[arg(long, env = "SI_TOKEN", hide = true, hide_env_values = true)]
+    token: Option<Token>,
+
+    /// The key that signs the server's manifests [default: keys/signing.pub in the state directory, or the one that
+    /// the server offers]
+    #[arg(long, env = "SI_SERVER_KEY", value_name = "KEY")]
+    server_key: Option<VerifyingKey>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Transport {
+    Auto,
+    Multicast,
+    Http,
+}
+
+impl ServerArgs {
+    /// Whether anything but the manifest may come by HTTP.
+    pub fn may_use_http(&self) -> bool {
+        self.transport != Transport::Multicast
+    }
+}
+
+impl From<Transport> for Choice {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Auto => Self::Auto,
+            Transport::Multicast => Self::Multicast,
+            Transport::Http => Self::Http,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What the sender puts into packets: symbols of the chunks in the window, announces, the end.
+
+use super::announcer::View;
+use super::window::Pick;
+use super::{Sender, SenderEvent, State, Transmit, u64_from};
+use crate::multicast::limits::{BATCH_TIME, FINS, SEGMENTS, WIRE_OVERHEAD_BYTES};
+use crate::multicast::packet::{Data, Phase, Reason};
+use crate::multicast::time::Time;
+
+impl Sender {
+    /// As many data packets as may go in one batch.
+    pub(super) fn batch(&mut self, now: Time, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let segment = self.config.geometry.packet_bytes();
+        let most = self.batch_packets(segment);
+        let mut count = 0;
+        while count < most {
+            if self.window.has_place() {
+                self.window
+                    .fill(&self.store, &mut self.wants, &self.config.geometry);
+            }
+            let Some(pick) = self.window.next(&self.config.geometry) else {
+                break;
+            };
+            self.tx_seq += 1;
+            self.write(pick, buffer);
+            self.wants.sent(pick.chunk, self.tx_seq, pick.last);
+            if pick.last {
+                self.store.release(pick.chunk);
+                self.work(now);
+            }
+            count += 1;
+        }
+        if count > 0 && self.window.is_empty() && self.wants.waiting() == 0 {
+            self.announcer.urge();
+        }
+        self.stats.packets += u64_from(count);
+        (count > 0).then_some(Transmit { segment, count })
+    }
+
+    /// Packets of one batch: what the driver takes, and not more than go in [`BATCH_TIME`].
+    fn batch_packets(&self, segment: usize) -> usize {
+        let wire = u64_from(segment) + WIRE_OVERHEAD_BYTES;
+        let per_packet = self.rate.rate().time_for(wire).as_nanos().max(1);
+        let paced = usize::try_from(BATCH_TIME.as_nanos() / per_packet).unwrap_or(usize::MAX);
+        let datagram = 65_507 / segment;
+        paced
+            .min(self.config.max_segments)
+            .min(SEGMENTS)
+            .min(datagram)
+            .max(1)
+    }
+
+    fn write(&mut self, pick: Pick, buffer: &mut Vec<u8>) {
+        let geometry = &self.config.geometry;
+        let sources = geometry.source_symbols(pick.chunk);
+        let payload = if pick.symbol < sources {
+            *(if pick.again {
+                &mut self.stats.repeated
+            } else {
+                &mut self.stats.source
+            }) += 1;
+            let chunk = self
+                .store
+                .bytes(pick.chunk)
+                .expect("a chunk being sent is pinned");
+            &chunk[geometry.range(pick.symbol, chunk.len())]
+        } else {
+            self.stats.parity += 1;
+            let parity = self.store.parity(pick.chunk, pick.symbol - sources);
+            parity.expect("a chunk enters the window with the parity that its turn needs")
+        };
+        let end = buffer.len() + geometry.packet_bytes();
+        let session = self.config.session;
+        Data {
+            session,
+            symbol: pick.symbol,
+            chunk: pick.chunk,
+            tx_seq: self.tx_seq,
+            payload,
+        }
+        .encode(buffer);
+        buffer.resize(end, 0);
+    }
+
+    pub(super) fn announce(&mut self, now: Time, buffer: &mut Vec<u8>) -> Transmit {
+        let waiting = self.window.is_empty() && self.wants.waiting() == 0;
+        let phase = match self.state {
+            State::Waiting { .. } => Phase::Waiting,
+            _ if waiting => Phase::Idle,
+            _ => Phase::Sending,
+        };
+        let view = View {
+            config: &self.config,
+            registry: &self.registry,
+            wants: &self.wants,
+            window: &self.window,
+            tx_seq: self.tx_seq,
+            rate: self.rate.rate(),
+            phase,
+        };
+        self.announcer.announce(now, &view, buffer);
+        self.stats.control += 1;
+        Transmit {
+            segment: buffer.len(),
+            count: 1,
+        }
+    }
+
+    pub(super) fn fin(
+        &mut self,
+        now: Time,
+        reason: Reason,
+        left: u32,
+        next: Time,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if next > now {
+            return None;
+        }
+        self.announcer.fin(&self.config, reason, buffer);
+        self.stats.control += 1;
+        self.state = match left {
+            0 | 1 => State::Closed,
+            _ => State::Closing {
+                reason,
+                left: left - 1,
+                next: now + FINS.1,
+            },
+        };
+        if self.state == State::Closed {
+            self.event(SenderEvent::Finished(reason));
+        }
+        Some(Transmit {
+            segment: buffer.len(),
+            count: 1,
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! The operator's commands as an operator uses them: the real program, real files, what it prints and how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod checkout;
+mod faults;
+mod harness;
+mod images;
+mod manners;
+mod tar;

@@ -1,0 +1,15 @@
+//! The built programs end to end: a server, receivers, and what can go wrong between them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "everything here is a test, also what the tests share"
+)]
+
+mod api;
+mod edge;
+mod network;
+mod receive;
+mod resume;
+mod site;
+mod trouble;
+mod update;

@@ -1,0 +1,116 @@
+//! Several nodes on one network: one transmission for all, and those whom multicast does not reach.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use simulcast_testkit::command;
+use simulcast_testkit::netns::{Namespace, Network, Offload, Snooping};
+use simulcast_testkit::process::Process;
+use simulcast_testkit::tier::{Feature, ready};
+
+use crate::site::{LIMIT, Outcome, Site, aim, on_disk};
+
+const MIB: u64 = 1 << 20;
+
+struct Node {
+    namespace: Namespace,
+    target: PathBuf,
+}
+
+impl Node {
+    fn new(site: &Site, network: &Network<'_>, number: u8) -> Self {
+        let name = format!("node{number:02}");
+        Self {
+            target: site.run.dir().join(&name),
+            namespace: network.join(&name, number).unwrap(),
+        }
+    }
+
+    fn receive(&self, site: &Site, address: &str, transport: &str) -> Process {
+        let mut command = site.settled(self.namespace.command(site.program("si-installer")));
+        aim(&mut command, address, "gold", &self.target, transport);
+        self.namespace.spawn("installer", &mut command).unwrap()
+    }
+
+    /// Drops what comes to multicast groups, as a switch does that prunes them.
+    fn refuse_multicast(&self) {
+        let rules = "table ip si { chain input { type filter hook input priority 0; policy accept; ip daddr 224.0.0.0/4 drop; }; }";
+        command::run(self.namespace.command("nft").arg(rules)).unwrap();
+    }
+}
+
+#[test]
+fn one_transmission_serves_all_and_http_those_whom_it_does_not_reach() {
+    let features = [Feature::Root, Feature::Network, Feature::Loss, Feature::Rsync];
+    if !ready("end to end", &features) {
+        return;
+    }
+    let site = Site::new("network", 160 * MIB);
+    let network = Network::new(&site.run, Snooping::WithQuerier).unwrap();
+    let machine = network.join("server", 1).unwrap();
+    machine.set_offload(Offload::Segmented).unwrap();
+    let mut command = site.settled(machine.command(site.program("si-server")));
+    command.args(["--rate", "200Mbit"]);
+    let server = site.started(machine.spawn("server", &mut command).unwrap());
+    let address = format!("{}:9440", machine.address());
+    let nodes: Vec<Node> = (11..15)
+        .map(|number| Node::new(&site, &network, number))
+        .collect();
+    let [first, lossy, late, deaf] = &nodes[..] else {
+        unreachable!()
+    };
+    lossy.namespace.set_loss(1.0).unwrap();
+    deaf.refuse_multicast();
+
+    let before = machine.counters().unwrap();
+    let mut running = vec![
+        first.receive(&site, &address, "auto"),
+        lossy.receive(&site, &address, "multicast"),
+    ];
+    let half = 80 * MIB;
+    let big = first.target.join("big.bin");
+    running[0]
+        .wait_until("half of it", LIMIT, |_| Ok((on_disk(&big) >= half).then_some(())))
+        .unwrap();
+    running.push(late.receive(&site, &address, "multicast"));
+    let stored: u64 = site
+        .chunks()
+        .iter()
+        .map(|chunk| chunk.metadata().unwrap().len())
+        .sum();
+    for (node, process) in nodes.iter().zip(running) {
+        let outcome = Outcome::of_process(process);
+        let done = outcome.done();
+        assert_eq!(
+            done["bytes_multicast"].as_u64(),
+            Some(stored),
+            "{}: {}",
+            node.namespace.name(),
+            outcome.stderr
+        );
+        site.assert_same(&node.target);
+    }
+    // The late one missed what was sent until half was written, and 32 MiB that were on their way: some 0.7 of it, which
+    // is sent once more for it. Headers and parity for the loss add 0.07.
+    let sent = machine.counters().unwrap().since(before).sent_bytes;
+    assert!(
+        sent < stored * 19 / 10,
+        "{sent} bytes were sent for an image of {stored}"
+    );
+
+    let outcome = Outcome::of_process(deaf.receive(&site, &address, "multicast"));
+    outcome.assert_failed(
+        1,
+        &[
+            "nothing of the multicast session to 239.255.",
+            "reaches this machine",
+            "IGMP",
+        ],
+    );
+    let outcome = Outcome::of_process(deaf.receive(&site, &address, "auto"));
+    let done = outcome.done();
+    assert_eq!(done["bytes_http"].as_u64(), Some(stored), "{}", outcome.stderr);
+    assert!(done["seconds"].as_f64().unwrap() < Duration::from_secs(20).as_secs_f64());
+    site.assert_same(&deaf.target);
+    drop(server);
+}
