@@ -24,7 +24,7 @@ use simulcast_testkit::sshd::{self, Operator};
 use crate::figure::{Row, Unit, bounded};
 use crate::fleet::Fleet;
 use crate::measure::{self, end_all};
-use crate::recapture::NOT_CAPTURED;
+use crate::recapture::not_captured;
 use crate::sample::{Sample, Values, float, load_average};
 use crate::stage::{Stage, mirror, require_identical};
 
@@ -129,7 +129,7 @@ fn everything(stage: &Stage, lab: &Run, fleet: &Fleet<'_>) -> Result<()> {
     drop(machine);
     update(stage, fleet, &store)?;
     for node in fleet.nodes.iter().take(2) {
-        require_identical(&live, &fleet.root(node), NOT_CAPTURED)?;
+        require_identical(&live, &fleet.root(node), &not_captured())?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use simulcast_image::filter::DEFAULT_LIST;
 use simulcast_testkit::process::Process;
 use simulcast_testkit::run::Run;
 use simulcast_testkit::sshd::{self, Operator};
@@ -21,25 +22,16 @@ pub(crate) const TITLE: &str = "recapture: si-getimage over ssh after the golden
 
 const PEER: &str = "rsync -aHAX --delete";
 
-/// What makes the tree reachable by ssh, and must survive when the tree changes.
-const IDENTITY: &[&str] = &["/etc/ssh/ssh_host_*", "/root/.ssh"];
+/// What makes the tree reachable by ssh, and the agent that the first capture left: they survive the change.
+const IDENTITY: &[&str] = &["/etc/ssh/ssh_host_*", "/root/.ssh", "/var/lib/simulcast"];
 
-/// What a capture leaves out by default, as rsync's patterns.
-pub(crate) const NOT_CAPTURED: &[&str] = &[
-    "/dev",
-    "/proc",
-    "/sys",
-    "/run",
-    "/tmp",
-    "/var/tmp",
-    "/lost+found",
-    "/var/log/**",
-    "/etc/machine-id",
-    "/var/lib/dbus/machine-id",
-    "/etc/ssh/ssh_host_*",
-    "/var/lib/dhcp/**",
-    "/etc/udev/rules.d/70-persistent-*",
-];
+/// What a capture leaves out by default, as rsync's patterns: the list is in rsync's language.
+pub(crate) fn not_captured() -> Vec<&'static str> {
+    DEFAULT_LIST
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
 
 /// A golden client that was captured once, and has changed since.
 struct Golden<'a> {
@@ -176,7 +168,7 @@ impl Golden<'_> {
             checkout.arg("golden01@2").arg(&copy),
             &stage.logs()?,
         )?;
-        require_identical(&self.live, &copy, NOT_CAPTURED)?;
+        require_identical(&self.live, &copy, &not_captured())?;
         require_identical(&self.live, &self.copies[1], &[])
     }
 }

@@ -81,7 +81,14 @@ fn ours(stage: &Stage, fleet: &Fleet<'_>, store: &Path) -> Result<Values> {
         fleet.start_on_nodes("si-updateclient", |node| {
             let mut update = fleet.on_node(node, "si-updateclient", store)?;
             update
-                .args(["--server", &url, "--image", "golden@2", "--json"])
+                .args([
+                    "--server",
+                    &url,
+                    "--image",
+                    "golden@2",
+                    "--json",
+                    "--no-default-excludes",
+                ])
                 .arg("--root")
                 .arg(fleet.root(node));
             Ok(update)
