@@ -48,7 +48,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
     #[command(flatten)]
-    order: order::Arguments,
+    order: order::OrderArguments,
 }
 
 /// A benchmark.
@@ -158,4 +158,19 @@ fn machine(stage: &Stage) -> Result<String> {
         stage::file_system(stage.lab().dir())?,
         stage.pairs
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+        let given = Arguments::parse_from(["si-bench", "capture", "memory", "--pairs", "3"]);
+        assert_eq!(given.names, [Bench::Capture, Bench::Memory]);
+        assert_eq!(given.pairs, 3);
+        assert!(Arguments::try_parse_from(["si-bench", "--pairs", "0"]).is_err());
+        assert!(Arguments::try_parse_from(["si-bench", "--order", "random"]).is_err());
+    }
 }

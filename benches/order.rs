@@ -24,7 +24,7 @@ pub(crate) enum Order {
 
 /// How `si-bench` is told to be that process.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct OrderArguments {
     #[arg(long, hide = true, requires_all = ["store", "target"])]
     pub(crate) order: Option<Order>,
     #[arg(long, hide = true)]
@@ -50,7 +50,7 @@ impl Order {
 }
 
 /// Writes the version, with as many threads as there are processors.
-pub(crate) fn run(arguments: &Arguments, order: Order) -> Result<()> {
+pub(crate) fn run(arguments: &OrderArguments, order: Order) -> Result<()> {
     let missing = "--order comes with --store and --target";
     let (state, target) = (
         arguments.store.as_ref().context(missing)?,

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use simulcast_testkit::command::{command, run};
 use simulcast_testkit::compare::differences;
 use simulcast_testkit::golden::debian::Debian;
@@ -218,15 +218,15 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 
 /// The name of the file system of `path`, as mount(8) would say it.
 pub(crate) fn file_system(path: &Path) -> Result<String> {
-    let mut stat = command("stat");
-    stat.args(["-f", "-c", "%T"]).arg(path);
-    let name = simulcast_testkit::command::read(&mut stat)?;
-    ensure!(
-        !name.trim().is_empty(),
-        "stat names no file system of {}",
-        path.display()
-    );
-    Ok(name.trim().to_owned())
+    let table = simulcast_testkit::command::read(command("df").arg("--output=fstype").arg(path))?;
+    let name = table
+        .lines()
+        .nth(1)
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    Ok(name
+        .with_context(|| format!("df names no file system of {}", path.display()))?
+        .to_owned())
 }
 
 fn visit(dir: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata) -> Result<()>) -> Result<()> {
