@@ -86,7 +86,7 @@ impl<'run> Network<'run> {
         ip_batch(&self.switch, &port).with_context(|| format!("join {name} to the bridge"))?;
         let inside = format!(
             "link set dev lo up\n\
-             address add 10.77.0.{number}/24 dev {INTERFACE}\n\
+             address add 10.77.0.{number}/24 broadcast + dev {INTERFACE}\n\
              address add fd77::{number:x}/64 dev {INTERFACE} nodad\n\
              link set dev {INTERFACE} up\n\
              route add default dev {INTERFACE}\n"

@@ -1,0 +1,176 @@
+//! `si-bench`: every figure that the README quotes, printed by one command, `scripts/bench`.
+//!
+//! Everything is measured against the tool that people use today, on the same input, in the same minute ([`sample`]),
+//! from outside: processes with wait4 ([`measure`]), packets by interface counters. How to read the tables, and which
+//! settings the peers get and why, is told in `docs/benchmarks.md`. A figure that misses its target is no failure of
+//! the program; a result that is not identical is.
+
+#![forbid(unsafe_code)]
+
+mod capture;
+mod checkout;
+mod figure;
+mod fleet;
+mod measure;
+mod memory;
+mod multicast;
+mod order;
+mod recapture;
+mod sample;
+mod stage;
+mod update;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+use simulcast_protocol::units::Bytes;
+use simulcast_testkit::programs::Programs;
+
+use crate::figure::Row;
+use crate::sample::Sample;
+use crate::stage::Stage;
+
+/// Measure Simulcast against the tools that people use today, and print every figure that the README quotes.
+#[derive(Debug, Parser)]
+#[command(name = "si-bench", version)]
+struct Arguments {
+    /// Which benchmarks [default: all].
+    names: Vec<Bench>,
+    /// How many interleaved pairs each measures.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pairs: u16,
+    /// Write all samples to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where the built programs are [default: where scripts/build puts them].
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    #[command(flatten)]
+    order: order::OrderArguments,
+}
+
+/// A benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// First capture of a tree, against tar and zstd.
+    Capture,
+    /// Second capture after a change, against rsync.
+    Recapture,
+    /// Checkout of a version, against tar and zstd.
+    Checkout,
+    /// One version to four nodes, against udpcast and tar.
+    Multicast,
+    /// Four nodes to the next version, against rsync.
+    Update,
+    /// Peak memory of every program, with a file of 20 GiB.
+    Memory,
+}
+
+impl Bench {
+    fn run(self, stage: &Stage, samples: &mut Vec<Sample>) -> Result<(&'static str, Vec<Row>)> {
+        let (title, rows) = match self {
+            Self::Capture => (capture::TITLE, capture::run_bench(stage, samples)),
+            Self::Recapture => (recapture::TITLE, recapture::run_bench(stage, samples)),
+            Self::Checkout => (checkout::TITLE, checkout::run_bench(stage, samples)),
+            Self::Multicast => (multicast::TITLE, multicast::run_bench(stage, samples)),
+            Self::Update => (update::TITLE, update::run_bench(stage, samples)),
+            Self::Memory => (memory::TITLE, memory::run_bench(stage, samples)),
+        };
+        Ok((title, rows?))
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.order.order {
+        Some(order) => order::run(&arguments.order, order),
+        None => run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "not root: network namespaces and files of other owners need root"
+    );
+    let names = if arguments.names.is_empty() {
+        Bench::value_variants()
+    } else {
+        &arguments.names
+    };
+    let stage = Stage::new(
+        Programs::new(arguments.programs.as_deref()),
+        usize::from(arguments.pairs),
+    )?;
+    println!("{}", machine(&stage)?);
+    let mut all = Vec::new();
+    let mut failed = Vec::new();
+    for &bench in names {
+        let mut samples = Vec::new();
+        eprintln!("==> {bench:?}");
+        match bench.run(&stage, &mut samples) {
+            Ok((title, rows)) => {
+                let load = sample::median(&samples.iter().map(|s| s.load).collect::<Vec<_>>());
+                println!("{}", figure::table(title, &rows));
+                println!("  load average during it: {:.1}\n", load.unwrap_or_default());
+            }
+            // The others are still worth measuring.
+            Err(error) => {
+                eprintln!("error: {bench:?}: {error:#}");
+                failed.push(format!("{bench:?}").to_lowercase());
+            }
+        }
+        all.append(&mut samples);
+        if let Some(path) = &arguments.json {
+            let text = serde_json::to_string_pretty(&all).context("write samples as JSON")?;
+            std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+        }
+    }
+    ensure!(failed.is_empty(), "broken: {}", failed.join(", "));
+    Ok(())
+}
+
+/// What the figures depend on, in one paragraph.
+fn machine(stage: &Stage) -> Result<String> {
+    let read = |path: &str| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name));
+        line.and_then(|l| l.split(':').nth(1))
+            .map_or_else(String::new, |v| v.trim().to_owned())
+    };
+    let memory = field(&read("/proc/meminfo")?, "MemTotal");
+    let kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or_default();
+    Ok(format!(
+        "machine: {} x {}, {} of memory, Linux {}, {} for all trees and stores\n{} pairs; ratios are medians of the pairs' ratios\n",
+        std::thread::available_parallelism().context("count the processors")?,
+        field(&read("/proc/cpuinfo")?, "model name"),
+        Bytes(kib << 10),
+        read("/proc/sys/kernel/osrelease")?.trim(),
+        stage::file_system(stage.lab().dir())?,
+        stage.pairs
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+        let given = Arguments::parse_from(["si-bench", "capture", "memory", "--pairs", "3"]);
+        assert_eq!(given.names, [Bench::Capture, Bench::Memory]);
+        assert_eq!(given.pairs, 3);
+        assert!(Arguments::try_parse_from(["si-bench", "--pairs", "0"]).is_err());
+        assert!(Arguments::try_parse_from(["si-bench", "--order", "random"]).is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! Second capture, after the golden client changed, against `rsync -aHAX --delete` from a daemon on it.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use simulcast_image::filter::DEFAULT_LIST;
+use simulcast_testkit::process::Process;
+use simulcast_testkit::run::Run;
+use simulcast_testkit::sshd::{self, Operator};
+
+use crate::figure::{Figure, Row, Unit, bounded};
+use crate::fleet::Fleet;
+use crate::measure::{self, Usage};
+use crate::memory::CLIENT_LIMIT;
+use crate::sample::{Sample, Side, Values, column, float, interleave, values};
+use crate::stage::{Stage, mirror, require_identical, warm};
+
+/// What it says of itself in the table.
+pub(crate) const TITLE: &str = "recapture: si-getimage over ssh after the golden client changed, against rsync -aHAX --delete from \
+     a daemon on it; both over the same link";
+
+const PEER: &str = "rsync -aHAX --delete";
+
+/// What makes the tree reachable by ssh, and the agent that the first capture left: they survive the change.
+const IDENTITY: &[&str] = &["/etc/ssh/ssh_host_*", "/root/.ssh", "/var/lib/simulcast"];
+
+/// What a capture leaves out by default, as rsync's patterns: the list is in rsync's language.
+pub(crate) fn not_captured() -> Vec<&'static str> {
+    DEFAULT_LIST
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+/// A golden client that was captured once, and has changed since.
+struct Golden<'a> {
+    fleet: &'a Fleet<'a>,
+    operator: &'a Operator,
+    live: PathBuf,
+    /// The store after the first capture, and the one that captures go to.
+    stores: [PathBuf; 2],
+    /// rsync's copy of the golden client before it changed, and the one that rsync brings up to date.
+    copies: [PathBuf; 2],
+}
+
+/// Measures; the new version and rsync's copy must be the golden client's tree.
+pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<Row>> {
+    let lab = Run::start("bench-recapture")?;
+    let fleet = Fleet::new(stage, &lab)?;
+    fleet.segment()?;
+    let operator = Operator::new(&lab)?;
+    let (golden, mut machine) = prepare(stage, &fleet, &operator)?;
+    let sides: Vec<Side<'_>> = vec![
+        ("simulcast", Box::new(|| golden.ours(stage))),
+        (PEER, Box::new(|| golden.peer(stage))),
+    ];
+    interleave("recapture", stage.pairs, sides, samples)?;
+    golden.check(stage)?;
+    machine.kill();
+    let figure = |name, value, unit, target| Figure {
+        name,
+        ours: "simulcast",
+        peer: PEER,
+        value,
+        unit,
+        target,
+    };
+    let mut rows: Vec<Row> = [
+        figure("time", "wall_s", Unit::Seconds, Some(1.0)),
+        figure(
+            "bytes on the wire, both ways",
+            "wire_bytes",
+            Unit::Bytes,
+            Some(1.0),
+        ),
+        figure("of it, sent by the golden client", "up_bytes", Unit::Bytes, None),
+    ]
+    .iter()
+    .map(|f| f.row(samples))
+    .collect();
+    let peak = column(samples, "simulcast", "peak_bytes")
+        .into_iter()
+        .fold(0.0, f64::max);
+    rows.push(bounded(
+        "peak memory, si-getimage",
+        peak,
+        Unit::Bytes,
+        Some(float(CLIENT_LIMIT)),
+    ));
+    Ok(rows)
+}
+
+/// Runs the first capture, keeps what it left, and changes the golden client.
+fn prepare<'a>(
+    stage: &'a Stage,
+    fleet: &'a Fleet<'a>,
+    operator: &'a Operator,
+) -> Result<(Golden<'a>, Process)> {
+    let [old, new] = stage.versions()?;
+    let golden = Golden {
+        fleet,
+        operator,
+        live: stage.fresh("recapture.live")?,
+        stores: [stage.fresh("recapture.state.1")?, stage.fresh("recapture.state")?],
+        copies: [stage.fresh("recapture.copy.1")?, stage.fresh("recapture.copy")?],
+    };
+    mirror(old, &golden.live, &[])?;
+    let machine = sshd::start(&fleet.golden, &golden.live, operator)?;
+    golden.capture(stage).context("first capture")?;
+    mirror(&golden.stores[1], &golden.stores[0], &[])?;
+    mirror(&golden.live, &golden.copies[0], &[])?;
+    mirror(new, &golden.live, IDENTITY)?;
+    Ok((golden, machine))
+}
+
+impl Golden<'_> {
+    fn capture(&self, stage: &Stage) -> Result<Usage> {
+        let mut command = self
+            .fleet
+            .on(&self.fleet.server, "si-getimage", &self.stores[1])?;
+        command
+            .env("SI_SSH", self.operator.ssh())
+            .args(["golden01", "--json"]);
+        measure::run("si-getimage", &mut command, &stage.logs()?)
+    }
+
+    fn ours(&self, stage: &Stage) -> Result<Values> {
+        mirror(&self.stores[0], &self.stores[1], &[])?;
+        self.measured(stage, || self.capture(stage))
+    }
+
+    fn peer(&self, stage: &Stage) -> Result<Values> {
+        mirror(&self.copies[0], &self.copies[1], &[])?;
+        let mut daemon = self.fleet.start_rsync(&self.fleet.golden, &self.live)?;
+        let values = self.measured(stage, || {
+            let mut rsync = self.fleet.server.command("rsync");
+            rsync.args([
+                "-aHAX",
+                "--delete",
+                &format!("rsync://{}/tree/", self.fleet.golden.address()),
+            ]);
+            measure::run("rsync", rsync.arg(self.copies[1].join("")), &stage.logs()?)
+        })?;
+        daemon.stop()?;
+        Ok(values)
+    }
+
+    fn measured(&self, stage: &Stage, work: impl FnOnce() -> Result<Usage>) -> Result<Values> {
+        warm(&self.live)?;
+        measure::sync(stage.lab().dir())?;
+        let before = self.fleet.golden.counters()?;
+        let start = Instant::now();
+        let used = work()?;
+        let wall = start.elapsed();
+        let moved = self.fleet.since(&self.fleet.golden, before)?;
+        let mut values = values(Usage { wall, ..used });
+        values.insert("up_bytes", float(moved.sent_bytes));
+        values.insert("wire_bytes", float(moved.sent_bytes + moved.received_bytes));
+        Ok(values)
+    }
+
+    fn check(&self, stage: &Stage) -> Result<()> {
+        let copy = stage.fresh("recapture.checkout")?;
+        let mut checkout = stage.ours("si-checkout", &self.stores[1])?;
+        measure::run(
+            "si-checkout",
+            checkout.arg("golden01@2").arg(&copy),
+            &stage.logs()?,
+        )?;
+        require_identical(&self.live, &copy, &not_captured())?;
+        require_identical(&self.live, &self.copies[1], &[])
+    }
+}
