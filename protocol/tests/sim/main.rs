@@ -4,6 +4,7 @@
 
 mod attack;
 mod net;
+mod outcome;
 mod scenario;
 mod world;
 
@@ -11,8 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use net::Loss;
+use outcome::Outcome;
 use scenario::{Image, Scenario, Spec};
-use world::{Outcome, run};
+use world::run;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

@@ -10,11 +10,12 @@ use rand::{RngExt, SeedableRng};
 use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::multicast::limits::PACING_BURST;
 use simulcast_protocol::multicast::{
-    ChunkSet, Load, Reason, Receiver, ReceiverConfig, ReceiverEvent, ReceiverId, ReceiverStats, Sender,
-    SenderConfig, SenderEvent, SenderStats, SessionId, SessionKey, Time,
+    ChunkSet, Load, Reason, Receiver, ReceiverConfig, ReceiverEvent, ReceiverId, Sender, SenderConfig,
+    SenderEvent, SessionId, SessionKey, Time,
 };
 
 use crate::attack::Attacker;
+use crate::outcome::Outcome;
 use crate::scenario::{Scenario, Spec};
 
 /// Events after which a run counts as a live-lock: ten times what the largest takes.
@@ -53,26 +54,6 @@ struct Node {
     rejected: u64,
     reports: u64,
     report_bytes: u64,
-}
-
-/// What a run came to.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) sender: SenderStats,
-    /// When the session ended.
-    pub(crate) ended: Duration,
-    /// When each receiver was complete; `None` for those that died.
-    pub(crate) done: Vec<Option<Duration>>,
-    pub(crate) receivers: Vec<ReceiverStats>,
-    /// Chunks that receivers had to get another way.
-    pub(crate) fetched: u64,
-    pub(crate) rejected: u64,
-    /// Packets and bytes that receivers sent.
-    pub(crate) reports: u64,
-    pub(crate) report_bytes: u64,
-    pub(crate) silent: usize,
-    /// When all receivers that live were complete.
-    pub(crate) finish: Duration,
 }
 
 pub(crate) struct World {
