@@ -36,7 +36,7 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
         timed(stage, "si-checkout", checkout.arg("golden").arg(copy))
     };
     let unpack = |copy: &Path| -> Result<Usage> {
-        std::fs::read(&archive).context("read the archive into the page cache")?;
+        warm(&archive)?;
         std::fs::create_dir(copy).with_context(|| format!("create {}", copy.display()))?;
         let mut tar = tar();
         timed(

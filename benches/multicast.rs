@@ -256,11 +256,7 @@ fn receiver(fleet: &Fleet<'_>, node: &Namespace, compressed: bool) -> Result<Vec
 
 fn prepare(stage: &Stage, fleet: &Fleet<'_>, source: &Path) -> Result<()> {
     fleet.empty_nodes()?;
-    if source.is_dir() {
-        warm(source)?;
-    } else {
-        std::fs::read(source).with_context(|| format!("read {}", source.display()))?;
-    }
+    warm(source)?;
     sync(stage.lab().dir())
 }
 

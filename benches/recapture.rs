@@ -25,12 +25,14 @@ const PEER: &str = "rsync -aHAX --delete";
 /// What makes the tree reachable by ssh, and the agent that the first capture left: they survive the change.
 const IDENTITY: &[&str] = &["/etc/ssh/ssh_host_*", "/root/.ssh", "/var/lib/simulcast"];
 
-/// What a capture leaves out by default, as rsync's patterns: the list is in rsync's language.
+/// What a capture of a running machine does not have, as rsync's patterns: the default list, which is in rsync's
+/// language, and the directories on which the machine has mounted something, whose metadata is that of the mount.
 pub(crate) fn not_captured() -> Vec<&'static str> {
-    DEFAULT_LIST
+    let mounts = ["/dev", "/proc", "/run", "/sys"];
+    let list = DEFAULT_LIST
         .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    list.chain(mounts).collect()
 }
 
 /// A golden client that was captured once, and has changed since.

@@ -172,20 +172,24 @@ pub(crate) fn require_identical(original: &Path, copy: &Path, except: &[&str]) -
     Ok(())
 }
 
-/// Reads every file below `dir`, so that the page cache holds it.
-pub(crate) fn warm(dir: &Path) -> Result<()> {
+/// Reads a file, or every file below a directory, so that the page cache holds it. In small pieces: the kernel counts
+/// the memory of this process at the start of a child as the child's.
+pub(crate) fn warm(path: &Path) -> Result<()> {
     let mut buffer = vec![0; 256 << 10];
-    visit(dir, &mut |path, metadata| {
-        // A sparse file's holes need no cache, and a file of mode 0000 is readable for root.
-        if metadata.is_file() && metadata.len() > 0 {
-            let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-            while file
-                .read(&mut buffer)
-                .with_context(|| format!("read {}", path.display()))?
-                > 0
-            {}
-        }
+    let mut read = |path: &Path| -> Result<()> {
+        let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        while file
+            .read(&mut buffer)
+            .with_context(|| format!("read {}", path.display()))?
+            > 0
+        {}
         Ok(())
+    };
+    if !path.is_dir() {
+        return read(path);
+    }
+    visit(path, &mut |path, metadata| {
+        if metadata.is_file() { read(path) } else { Ok(()) }
     })
 }
 
