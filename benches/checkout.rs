@@ -10,7 +10,7 @@ use crate::measure::{self, Usage, sync};
 use crate::memory::CLIENT_LIMIT;
 use crate::order::Order;
 use crate::sample::{Sample, Side, Values, column, float, interleave, values};
-use crate::stage::{Stage, remove, require_identical, tar, warm};
+use crate::stage::{Stage, require_identical, tar, warm};
 
 /// What it says of itself in the table.
 pub(crate) const TITLE: &str = "checkout: si-checkout, against tar -x --zstd of the same content; both end with a sync of the file system";
@@ -95,11 +95,9 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     Ok(rows)
 }
 
-/// Writes one copy, takes its time with and without the sync, compares it with the original and removes it.
+/// Writes one copy, takes its time with and without the sync, and compares it with the original.
 fn once(stage: &Stage, tree: &Path, write: &dyn Fn(&Path) -> Result<Usage>) -> Result<Values> {
-    let copy = stage.fresh("checkout.copy")?;
-    // What an earlier run wrote or removed must not be written back during this one.
-    sync(stage.lab().dir())?;
+    let copy = stage.disk().renew()?.join("copy");
     let used = write(&copy)?;
     let start = std::time::Instant::now();
     sync(&copy)?;
@@ -107,7 +105,6 @@ fn once(stage: &Stage, tree: &Path, write: &dyn Fn(&Path) -> Result<Usage>) -> R
     values.insert("unsynced_s", used.wall.as_secs_f64());
     values.insert("wall_s", (used.wall + start.elapsed()).as_secs_f64());
     require_identical(tree, &copy, &[])?;
-    remove(&copy)?;
     Ok(values)
 }
 

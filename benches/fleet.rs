@@ -66,19 +66,19 @@ impl<'a> Fleet<'a> {
 
     /// A node's root directory.
     pub(crate) fn root(&self, node: &Namespace) -> PathBuf {
-        self.stage.path(&format!("nodes/{}", node.name()))
+        self.stage.disk().path().join(node.name())
     }
 
     /// No node has anything.
     pub(crate) fn empty_nodes(&self) -> Result<()> {
-        self.stage.fresh_dir("nodes")?;
+        self.stage.disk().renew()?;
         self.stage.fresh_dir("nodes.own")?;
         Ok(())
     }
 
     /// Every node has the tree, and no memory of how it came to it.
     pub(crate) fn fill_nodes(&self, tree: &Path) -> Result<()> {
-        self.stage.fresh_dir("nodes.own")?;
+        self.empty_nodes()?;
         self.nodes
             .iter()
             .try_for_each(|node| mirror(tree, &self.root(node), &[]))

@@ -9,6 +9,7 @@
 
 mod capture;
 mod checkout;
+mod disk;
 mod figure;
 mod fleet;
 mod measure;
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.order.order {
         Some(order) => order::run(&arguments.order, order),
-        None => run(&arguments),
+        None => disk::enter_private_namespace().and_then(|()| run(&arguments)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -150,12 +151,12 @@ fn machine(stage: &Stage) -> Result<String> {
     let memory = field(&read("/proc/meminfo")?, "MemTotal");
     let kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or_default();
     Ok(format!(
-        "machine: {} x {}, {} of memory, Linux {}, {} for all trees and stores\n{} pairs; ratios are medians of the pairs' ratios\n",
+        "machine: {} x {}, {} of memory, Linux {}, {} in a file for what is written\n{} pairs; ratios are medians of the pairs' ratios\n",
         std::thread::available_parallelism().context("count the processors")?,
         field(&read("/proc/cpuinfo")?, "model name"),
         Bytes(kib << 10),
         read("/proc/sys/kernel/osrelease")?.trim(),
-        stage::file_system(stage.lab().dir())?,
+        stage::file_system(stage.disk().path())?,
         stage.pairs
     ))
 }

@@ -126,13 +126,13 @@ fn sources(stage: &Stage) -> Result<Sources> {
 }
 
 fn ours(stage: &Stage, fleet: &Fleet<'_>, sources: &Sources) -> Result<Values> {
-    prepare(stage, fleet, &sources.store)?;
+    prepare(fleet, &sources.store)?;
     let mut server = fleet.start_server(&sources.store)?;
     let before = fleet.server.counters()?;
     let start = Instant::now();
     let mut nodes = fleet.start_on_nodes("receive", |node| receive(fleet, node, &sources.store))?;
     let used = end_all(&mut nodes)?;
-    sync(stage.lab().dir())?;
+    sync(stage.disk().path())?;
     let wall = start.elapsed();
     let sent = fleet.since(&fleet.server, before)?.sent_bytes;
     let server = server.stop()?;
@@ -173,7 +173,7 @@ fn peer(stage: &Stage, fleet: &Fleet<'_>, sources: &Sources, compressed: bool) -
         &sources.plain
     };
     for failed in 0..TRIES {
-        prepare(stage, fleet, archive)?;
+        prepare(fleet, archive)?;
         match transmit(stage, fleet, archive, compressed) {
             Ok(mut values) => {
                 values.insert("failed_tries", f64::from(failed));
@@ -210,7 +210,7 @@ fn transmit(stage: &Stage, fleet: &Fleet<'_>, archive: &Path, compressed: bool) 
     sender.args(SENDER);
     let mut sender = crate::measure::start("udp-sender", sender.arg("--file").arg(archive), &logs)?;
     let writers = end_all(&mut writers)?;
-    sync(stage.lab().dir())?;
+    sync(stage.disk().path())?;
     let wall = start.elapsed();
     let receivers = end_all(&mut receivers)?;
     let sender = sender.end_well()?;
@@ -254,10 +254,9 @@ fn receiver(fleet: &Fleet<'_>, node: &Namespace, compressed: bool) -> Result<Vec
     Ok(parts)
 }
 
-fn prepare(stage: &Stage, fleet: &Fleet<'_>, source: &Path) -> Result<()> {
+fn prepare(fleet: &Fleet<'_>, source: &Path) -> Result<()> {
     fleet.empty_nodes()?;
-    warm(source)?;
-    sync(stage.lab().dir())
+    warm(source)
 }
 
 fn insert_sent(values: &mut Values, sent: u64, image: u64) {

@@ -1,6 +1,6 @@
 //! Second capture, after the golden client changed, against `rsync -aHAX --delete` from a daemon on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -40,10 +40,10 @@ struct Golden<'a> {
     fleet: &'a Fleet<'a>,
     operator: &'a Operator,
     live: PathBuf,
-    /// The store after the first capture, and the one that captures go to.
-    stores: [PathBuf; 2],
-    /// rsync's copy of the golden client before it changed, and the one that rsync brings up to date.
-    copies: [PathBuf; 2],
+    /// The store after the first capture.
+    store: PathBuf,
+    /// rsync's copy of the golden client before it changed.
+    copy: PathBuf,
 }
 
 /// Measures; the new version and rsync's copy must be the golden client's tree.
@@ -58,7 +58,6 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
         (PEER, Box::new(|| golden.peer(stage))),
     ];
     interleave("recapture", stage.pairs, sides, samples)?;
-    golden.check(stage)?;
     machine.kill();
     let figure = |name, value, unit, target| Figure {
         name,
@@ -104,23 +103,20 @@ fn prepare<'a>(
         fleet,
         operator,
         live: stage.fresh("recapture.live")?,
-        stores: [stage.fresh("recapture.state.1")?, stage.fresh("recapture.state")?],
-        copies: [stage.fresh("recapture.copy.1")?, stage.fresh("recapture.copy")?],
+        store: stage.fresh("recapture.state")?,
+        copy: stage.fresh("recapture.copy")?,
     };
     mirror(old, &golden.live, &[])?;
     let machine = sshd::start(&fleet.golden, &golden.live, operator)?;
-    golden.capture(stage).context("first capture")?;
-    mirror(&golden.stores[1], &golden.stores[0], &[])?;
-    mirror(&golden.live, &golden.copies[0], &[])?;
+    golden.capture(stage, &golden.store).context("first capture")?;
+    mirror(&golden.live, &golden.copy, &[])?;
     mirror(new, &golden.live, IDENTITY)?;
     Ok((golden, machine))
 }
 
 impl Golden<'_> {
-    fn capture(&self, stage: &Stage) -> Result<Usage> {
-        let mut command = self
-            .fleet
-            .on(&self.fleet.server, "si-getimage", &self.stores[1])?;
+    fn capture(&self, stage: &Stage, store: &Path) -> Result<Usage> {
+        let mut command = self.fleet.on(&self.fleet.server, "si-getimage", store)?;
         command
             .env("SI_SSH", self.operator.ssh())
             .args(["golden01", "--json"]);
@@ -128,12 +124,23 @@ impl Golden<'_> {
     }
 
     fn ours(&self, stage: &Stage) -> Result<Values> {
-        mirror(&self.stores[0], &self.stores[1], &[])?;
-        self.measured(stage, || self.capture(stage))
+        let store = stage.disk().renew()?.join("state");
+        mirror(&self.store, &store, &[])?;
+        let values = self.measured(stage, || self.capture(stage, &store))?;
+        let checked = stage.disk().path().join("checkout");
+        let mut checkout = stage.ours("si-checkout", &store)?;
+        measure::run(
+            "si-checkout",
+            checkout.arg("golden01@2").arg(&checked),
+            &stage.logs()?,
+        )?;
+        require_identical(&self.live, &checked, &not_captured())?;
+        Ok(values)
     }
 
     fn peer(&self, stage: &Stage) -> Result<Values> {
-        mirror(&self.copies[0], &self.copies[1], &[])?;
+        let copy = stage.disk().renew()?.join("copy");
+        mirror(&self.copy, &copy, &[])?;
         let mut daemon = self.fleet.start_rsync(&self.fleet.golden, &self.live)?;
         let values = self.measured(stage, || {
             let mut rsync = self.fleet.server.command("rsync");
@@ -142,15 +149,16 @@ impl Golden<'_> {
                 "--delete",
                 &format!("rsync://{}/tree/", self.fleet.golden.address()),
             ]);
-            measure::run("rsync", rsync.arg(self.copies[1].join("")), &stage.logs()?)
+            measure::run("rsync", rsync.arg(copy.join("")), &stage.logs()?)
         })?;
         daemon.stop()?;
+        require_identical(&self.live, &copy, &[])?;
         Ok(values)
     }
 
     fn measured(&self, stage: &Stage, work: impl FnOnce() -> Result<Usage>) -> Result<Values> {
         warm(&self.live)?;
-        measure::sync(stage.lab().dir())?;
+        measure::sync(stage.disk().path())?;
         let before = self.fleet.golden.counters()?;
         let start = Instant::now();
         let used = work()?;
@@ -160,17 +168,5 @@ impl Golden<'_> {
         values.insert("up_bytes", float(moved.sent_bytes));
         values.insert("wire_bytes", float(moved.sent_bytes + moved.received_bytes));
         Ok(values)
-    }
-
-    fn check(&self, stage: &Stage) -> Result<()> {
-        let copy = stage.fresh("recapture.checkout")?;
-        let mut checkout = stage.ours("si-checkout", &self.stores[1])?;
-        measure::run(
-            "si-checkout",
-            checkout.arg("golden01@2").arg(&copy),
-            &stage.logs()?,
-        )?;
-        require_identical(&self.live, &copy, &not_captured())?;
-        require_identical(&self.live, &self.copies[1], &[])
     }
 }

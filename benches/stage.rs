@@ -14,6 +14,7 @@ use simulcast_testkit::golden::{change, small};
 use simulcast_testkit::programs::Programs;
 use simulcast_testkit::run::Run;
 
+use crate::disk::Disk;
 use crate::measure;
 
 /// Bytes of the large file of the golden client that changes.
@@ -28,6 +29,7 @@ pub(crate) struct Stage {
     run: Run,
     programs: Programs,
     debian: Debian,
+    disk: Disk,
     /// How many pairs a benchmark measures.
     pub(crate) pairs: usize,
     plain: OnceCell<PathBuf>,
@@ -37,9 +39,12 @@ pub(crate) struct Stage {
 impl Stage {
     /// An empty stage.
     pub(crate) fn new(programs: Programs, pairs: usize) -> Result<Self> {
+        let debian = Debian::prepare()?;
+        let run = Run::start("bench")?;
         Ok(Self {
-            debian: Debian::prepare()?,
-            run: Run::start("bench")?,
+            debian,
+            disk: Disk::new(run.dir())?,
+            run,
             programs,
             pairs,
             plain: OnceCell::new(),
@@ -47,9 +52,9 @@ impl Stage {
         })
     }
 
-    /// The laboratory's run, for namespaces.
-    pub(crate) fn lab(&self) -> &Run {
-        &self.run
+    /// The disk that what is measured is written to.
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// A path of the run.

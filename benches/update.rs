@@ -126,7 +126,7 @@ fn prepare(stage: &Stage, fleet: &Fleet<'_>, old: &Path, source: &Path) -> Resul
         warm(&fleet.root(node))?;
     }
     warm(source)?;
-    sync(stage.lab().dir())
+    sync(stage.disk().path())
 }
 
 fn measured(
@@ -138,7 +138,7 @@ fn measured(
     let before = fleet.server.counters()?;
     let start = Instant::now();
     let used = end_all(&mut start_nodes()?)?;
-    sync(stage.lab().dir())?;
+    sync(stage.disk().path())?;
     let wall = start.elapsed();
     let sent = fleet.since(&fleet.server, before)?.sent_bytes;
     let daemon = daemon.stop()?;
