@@ -90,3 +90,10 @@ impl Disk {
         Ok(())
     }
 }
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // When something still uses it, it goes with the mount namespace.
+        run(command("umount").arg(&self.mount)).ok();
+    }
+}

@@ -26,10 +26,11 @@ const FILES: &str = "srv/golden";
 /// The directory of one call of si-bench, and what it holds by now.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    /// Dropped before the run, whose directory it is in.
+    disk: Disk,
     run: Run,
     programs: Programs,
     debian: Debian,
-    disk: Disk,
     /// How many pairs a benchmark measures.
     pub(crate) pairs: usize,
     plain: OnceCell<PathBuf>,
