@@ -28,12 +28,12 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// What the default exclusion list leaves out of this tree, and what it holds of the machine's own.
 const NOT_CAPTURED: &[&str] = &[
-    "/dev/**",
-    "/proc/**",
-    "/sys/**",
-    "/run/**",
-    "/tmp/**",
-    "/var/tmp/**",
+    "/dev",
+    "/proc",
+    "/sys",
+    "/run",
+    "/tmp",
+    "/var/tmp",
     "/var/log/**",
     "/etc/fstab",
     "/etc/hostname",

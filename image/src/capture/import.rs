@@ -96,9 +96,9 @@ pub fn import_tree(
 }
 
 /// Keeps what arrived before an error. That this fails too, as on a full disk, must not hide the first error.
-pub(super) fn abandon(builder: VersionBuilder<'_>) {
+pub(crate) fn abandon(builder: VersionBuilder<'_>) {
     if let Err(error) = builder.abandon() {
-        tracing::warn!(
+        tracing::info!(
             error = crate::chain(&error),
             "what arrived cannot be kept for the next capture"
         );
