@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::apply::{ApplyError, Install};
-use simulcast_node::{Record, ServerArgs, transfer};
+use simulcast_node::{Delivery, Record, ServerArgs, transfer};
 use simulcast_protocol::name::ImageRef;
 
 /// Receive a version of an image into an empty directory
@@ -47,16 +47,15 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
         .with_context(|| format!("cannot install into {shown}"))?;
     let missing = install.writer().missing_chunks();
     let reused = missing.iter().filter(|missing| !**missing).count();
-    let transferred = transfer(
-        &client,
-        &args.server,
-        &args.image,
-        &signed,
-        install.writer(),
-        &missing,
-        console,
-    )
-    .with_context(|| format!("cannot install into {shown}"))?;
+    let delivery = Delivery {
+        client: &client,
+        server: &args.server,
+        image: &args.image,
+        signed: &signed,
+        invitation: None,
+    };
+    let transferred = transfer(&delivery, install.writer(), &missing, console)
+        .with_context(|| format!("cannot install into {shown}"))?;
     let installed = install
         .finish()
         .map_err(advise)

@@ -18,7 +18,7 @@ use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
 pub use record::Record;
-pub use transfer::{Transferred, transfer};
+pub use transfer::{Delivery, Invitation, Transferred, transfer};
 
 /// Which server, how to be let in, and how chunks come: options of every command that asks an image server.
 #[derive(Debug, clap::Args)]

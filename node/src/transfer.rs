@@ -8,12 +8,13 @@ use anyhow::{Context, Result};
 use simulcast_cli::{Amount, Console, Progress, Remark};
 use simulcast_image::apply::{ApplyError, Writer};
 use simulcast_image::manifest::{Manifest, SignedManifest};
+use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
 use simulcast_protocol::name::ImageRef;
 use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct};
 use simulcast_transport::http::{Client, Retry};
 
-use super::ServerArgs;
+use super::{ServerArgs, Transport as Choices};
 
 /// Bytes of chunks that wait for workers: some twenty usual ones, so that short stalls of disk or network do not show.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -23,6 +24,55 @@ const WORKERS: usize = 2;
 
 /// Connections for HTTP: while one waits for the server, others carry.
 const CONNECTIONS: usize = 3;
+
+/// What is to come, and from where.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// The image server.
+    pub client: &'a Client,
+    /// How chunks may come.
+    pub server: &'a ServerArgs,
+    /// What the version was asked for as.
+    pub image: &'a ImageRef,
+    /// The version.
+    pub signed: &'a SignedManifest,
+    /// An offer that was asked for early.
+    pub invitation: Option<&'a Invitation>,
+}
+
+/// How long an offer that was asked for early is good: the session closes when nobody joins for a minute.
+const GOOD: Duration = Duration::from_secs(30);
+
+/// An offer of a multicast session that was asked for before it was known what is missing: until sending begins, the
+/// server waits for whom it invited, so that machines that are updated together need one transmission.
+#[derive(Debug)]
+pub struct Invitation {
+    offer: SessionOffer,
+    asked: Instant,
+}
+
+impl Invitation {
+    /// Asks for an offer. `None` when the transport is not to be used or there is none: then it is asked for again.
+    pub fn ask(client: &Client, args: &ServerArgs, signed: &SignedManifest) -> Option<Self> {
+        if args.transport == Choices::Http || signed.manifest.chunks.is_empty() {
+            return None;
+        }
+        match client.session(signed.id) {
+            Ok(offer) => Some(Self {
+                offer,
+                asked: Instant::now(),
+            }),
+            Err(error) => {
+                tracing::info!(%error, "no early offer of a multicast session");
+                None
+            }
+        }
+    }
+
+    fn fresh(&self) -> Option<SessionOffer> {
+        (self.asked.elapsed() < GOOD).then(|| self.offer.clone())
+    }
+}
 
 /// What came, and how.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,14 +92,18 @@ pub struct Transferred {
 /// # Errors
 /// When something cannot be fetched or written; what came before is written.
 pub fn transfer(
-    client: &Client,
-    args: &ServerArgs,
-    image: &ImageRef,
-    signed: &SignedManifest,
+    delivery: &Delivery<'_>,
     writer: &Writer<'_>,
     missing: &[bool],
     console: &Console,
 ) -> Result<Transferred> {
+    let Delivery {
+        client,
+        server,
+        image,
+        signed,
+        invitation,
+    } = *delivery;
     if !missing.contains(&true) {
         return Ok(Transferred::default());
     }
@@ -59,8 +113,9 @@ pub fn transfer(
     let order = Order {
         client: &client,
         table: Arc::new(table(signed).context("cannot fetch this version")?),
-        choice: args.transport.into(),
-        interface: args.interface.clone(),
+        choice: server.transport.into(),
+        interface: server.interface.clone(),
+        offer: invitation.and_then(Invitation::fresh),
         connections: CONNECTIONS,
         notice: &notice,
     };

@@ -5,6 +5,7 @@
     reason = "everything here is a test, also what the tests share"
 )]
 
+mod capture;
 mod golden;
 mod network;
 mod removal;

@@ -10,7 +10,7 @@ use simulcast_image::filter::{ExclusionList, Exclusions, Side};
 use simulcast_image::fs;
 use simulcast_image::manifest::SignedManifest;
 use simulcast_image::update::{Action, Plan, PlanOptions, Update, UpdateError};
-use simulcast_node::{Record, ServerArgs, Transferred, transfer};
+use simulcast_node::{Delivery, Invitation, Record, ServerArgs, transfer};
 use simulcast_protocol::name::{ImageRef, Version};
 use simulcast_protocol::units::Bytes;
 use simulcast_transport::http::Client;
@@ -78,6 +78,11 @@ impl Args {
             .context("no image was named")?;
         let client = self.server.client(console)?;
         let (version, signed) = self.server.manifest(&client, image, console)?;
+        let invitation = if self.dry_run {
+            None
+        } else {
+            Invitation::ask(&client, &self.server, &signed)
+        };
         let root_path = std::fs::canonicalize(&self.root)
             .with_context(|| format!("cannot find the tree {}", self.root.display()))
             .exit(Exit::Usage)?;
@@ -102,7 +107,14 @@ impl Args {
         }
         self.check(&plan)?;
         let update = Update::begin(plan, root).map_err(advise).with_context(attempt)?;
-        match self.fill(&update, &client, image, &signed, console) {
+        let delivery = Delivery {
+            client: &client,
+            server: &self.server,
+            image,
+            signed: &signed,
+            invitation: invitation.as_ref(),
+        };
+        match self.fill(&update, &delivery, console) {
             Ok(moved) => report.moved(&moved),
             Err(error) => {
                 update.abandon().context("cannot remove what was staged")?;
@@ -116,29 +128,13 @@ impl Args {
     }
 
     /// Brings what the tree does not have itself: deltas where they are cheaper, chunks for the rest.
-    fn fill(
-        &self,
-        update: &Update<'_>,
-        client: &Client,
-        image: &ImageRef,
-        signed: &SignedManifest,
-        console: &Console,
-    ) -> Result<Moved> {
+    fn fill(&self, update: &Update<'_>, delivery: &Delivery<'_>, console: &Console) -> Result<Moved> {
         let mut moved = Moved::default();
         if self.server.may_use_http() {
-            moved.delta_bytes = fetch_deltas(update, client, signed)?;
+            moved.delta_bytes = fetch_deltas(update, delivery.client, delivery.signed)?;
         }
         let missing = update.writer().missing_chunks();
-        let chunks: Transferred = transfer(
-            client,
-            &self.server,
-            image,
-            signed,
-            update.writer(),
-            &missing,
-            console,
-        )?;
-        moved.chunks = chunks;
+        moved.chunks = transfer(delivery, update.writer(), &missing, console)?;
         Ok(moved)
     }
 

@@ -89,9 +89,19 @@ pub fn import_tree(
             Ok((version, CaptureReport { scan, pack }))
         }
         Err(error) => {
-            builder.abandon()?;
+            abandon(builder);
             Err(error)
         }
+    }
+}
+
+/// Keeps what arrived before an error. That this fails too, as on a full disk, must not hide the first error.
+pub(crate) fn abandon(builder: VersionBuilder<'_>) {
+    if let Err(error) = builder.abandon() {
+        tracing::info!(
+            error = crate::chain(&error),
+            "what arrived cannot be kept for the next capture"
+        );
     }
 }
 

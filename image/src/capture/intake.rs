@@ -11,7 +11,7 @@ use simulcast_protocol::limits::{ENTRIES, FILE_BYTES, HOLES};
 use simulcast_protocol::name::ImageName;
 
 use super::entry::{ScannedContent, ScannedEntry, ScannedKind};
-use super::import::{CaptureError, CaptureReport};
+use super::import::{CaptureError, CaptureReport, abandon};
 use super::message::{CAPTURE_PROTOCOL, FromAgent, FromServer, Request, prefix, read_message, write_message};
 use super::pack::{PackSink, Packed, Packer, with_packer};
 use super::scan::ScanReport;
@@ -77,7 +77,7 @@ pub fn receive_capture(
     let scan = match received {
         Ok(scan) => scan,
         Err(error) => {
-            builder.abandon()?;
+            abandon(builder);
             return Err(error);
         }
     };

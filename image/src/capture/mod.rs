@@ -17,6 +17,7 @@ mod version;
 
 pub use agent::{AgentError, AgentOptions, serve_capture};
 pub use entry::{ScannedContent, ScannedEntry, ScannedKind};
+pub(crate) use import::abandon;
 pub use import::{CaptureError, CaptureReport, Import, import_tree};
 pub use intake::{CaptureRequest, Moved, receive_capture};
 pub use message::CAPTURE_PROTOCOL;

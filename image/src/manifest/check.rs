@@ -1,7 +1,8 @@
 //! What makes a manifest sound. A manifest that fails here is refused as a whole: nothing of it is used.
 
 use simulcast_protocol::limits::{
-    DEPTH, FILE_BYTES, HOLES, NAME_BYTES, PART_BYTES, SYMLINK_BYTES, XATTR_BYTES, XATTRS,
+    CHUNKS, DEPTH, ENTRIES, FILE_BYTES, HOLES, NAME_BYTES, PART_BYTES, PARTS, SYMLINK_BYTES, XATTR_BYTES,
+    XATTRS,
 };
 
 use super::{Entry, FileContent, Kind, Manifest, Segment};
@@ -41,6 +42,9 @@ pub enum Unsound {
     /// A part that no chunk holds, or more than one.
     #[error("part {0} is held by {1} chunks instead of one")]
     Held(u32, u32),
+    /// More rows in a table than a version can have.
+    #[error("it has {1} {0}, {2} are the most; split the image")]
+    TooMany(&'static str, usize, usize),
     /// A chunk with wrong lengths.
     #[error("chunk {0} has segments that do not fill it")]
     Chunk(u32),
@@ -48,6 +52,15 @@ pub enum Unsound {
 
 /// Checks all that the type of [`Manifest`] promises.
 pub(super) fn check(manifest: &Manifest) -> Result<(), Unsound> {
+    for (rows, count, most) in [
+        ("entries", manifest.entries.len(), ENTRIES),
+        ("parts", manifest.parts.len(), PARTS),
+        ("chunks", manifest.chunks.len(), CHUNKS),
+    ] {
+        if count > most {
+            return Err(Unsound::TooMany(rows, count, most));
+        }
+    }
     check_entries(&manifest.entries)?;
     for (index, content) in manifest.files() {
         check_content(index, content, manifest)?;

@@ -3,7 +3,7 @@
 //! Three tables refer to each other by index. *Entries* are the paths with all their metadata; a regular file names
 //! the *parts* of its content; *chunks* say which parts they hold. A manifest in memory is always sound: names are
 //! single path components, a parent is an earlier directory, every part is held by one chunk, every length is within
-//! its bound. [`codec`] refuses bytes that would say otherwise, so no path in a manifest can leave the target.
+//! its bound. [`Manifest::decode`] refuses bytes that would say otherwise, so no path in a manifest can leave the target.
 //!
 //! The byte format is described in `docs/image-format.md`.
 

@@ -282,6 +282,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`] when there is an image `to` already, and those of [`Store::load`].
     pub fn copy(&self, from: &ImageRef, to: &ImageName) -> Result<StoredVersion, StoreError> {
+        // Before the source is read: a collection in between could take its chunks away.
+        let _writer = self.lock_for_writing()?;
         let source = self.load(from)?;
         if !self.versions(to)?.is_empty() {
             return Err(StoreError::Exists(to.clone()));

@@ -36,6 +36,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         file.write_all(bytes)?;
         file.sync_all()
     });
+    if written.is_err() {
+        // On a full disk nothing half written shall take space; the first error is the one that counts.
+        drop(fs::remove_file(path));
+    }
     written.map_err(|error| StoreError::write(path, error))
 }
 

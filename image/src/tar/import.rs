@@ -13,7 +13,8 @@ use super::member::{Member, What};
 use super::read::Archive;
 use super::tree::{Names, Tree};
 use crate::capture::{
-    Import, PackReport, PackSink, Packed, Packer, ScannedContent, ScannedKind, VersionBuilder, with_packer,
+    Import, PackReport, PackSink, Packed, Packer, ScannedContent, ScannedKind, VersionBuilder, abandon,
+    with_packer,
 };
 use crate::fs::Shown;
 use crate::manifest::Hole;
@@ -84,9 +85,7 @@ pub fn import_tar(
             Ok((version, report))
         }
         Err(error) => {
-            if let Err(unkept) = builder.abandon() {
-                tracing::warn!(error = %unkept, "what was packed of the archive is not kept for the next attempt");
-            }
+            abandon(builder);
             Err(error)
         }
     }

@@ -35,9 +35,9 @@ const CENSUS: Duration = Duration::from_millis(250);
 /// Where the session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Receivers are waited for, until the time if there is one.
+    /// Receivers are waited for, since the first one joined if one has.
     Waiting {
-        until: Option<Time>,
+        first: Option<Time>,
     },
     /// Wants are answered.
     Open,
@@ -74,7 +74,7 @@ impl Sender {
     /// Opens a session.
     pub fn new(now: Time, config: SenderConfig) -> Self {
         Self {
-            state: State::Waiting { until: None },
+            state: State::Waiting { first: None },
             registry: Registry::default(),
             wants: Wants::new(config.geometry.table().count()),
             store: Store::new(config.memory),
@@ -173,7 +173,14 @@ impl Sender {
         match self.state {
             State::Closed => None,
             State::Closing { next, .. } => Some(paced(next)),
-            State::Waiting { until } => {
+            State::Waiting { first } => {
+                let complete = self.registry.alive() >= self.config.min_receivers;
+                let wait = if complete {
+                    self.config.gather
+                } else {
+                    self.config.max_wait
+                };
+                let until = first.map(|first| first + wait);
                 let announce = paced(self.announcer.due(self.rate.rate()));
                 earlier(until, Some(announce.min(self.census_at)))
             }
@@ -299,31 +306,39 @@ impl Sender {
         }
     }
 
+    /// So many receivers are known to come: until sending has begun, they are waited for, as long as
+    /// [`SenderConfig::max_wait`] allows. Fewer than before change nothing.
+    pub fn expect(&mut self, receivers: u32) {
+        self.config.min_receivers = self.config.min_receivers.max(receivers);
+    }
+
     /// Moves the session on: starts it, stages and sends what is wanted, ends it.
     fn advance(&mut self, now: Time) {
         match self.state {
-            State::Waiting { until } => self.wait(now, until),
+            State::Waiting { first } => self.wait(now, first),
             State::Open => self.work(now),
             State::Closing { .. } | State::Closed => {}
         }
     }
 
-    fn wait(&mut self, now: Time, until: Option<Time>) {
+    fn wait(&mut self, now: Time, first: Option<Time>) {
         if !self.registry.ever() {
             if now.since(self.content_since) >= self.config.join_wait {
                 self.close(now, Reason::Done);
             }
             return;
         }
-        let until = until.unwrap_or(now + self.config.max_wait);
-        if self.registry.alive() >= self.config.min_receivers || now >= until {
+        let first = first.unwrap_or(now);
+        let waited = now.since(first);
+        let complete = self.registry.alive() >= self.config.min_receivers && waited >= self.config.gather;
+        if complete || waited >= self.config.max_wait {
             self.state = State::Open;
             self.content_since = now;
             self.event(SenderEvent::Started);
             self.announcer.urge();
             self.work(now);
         } else {
-            self.state = State::Waiting { until: Some(until) };
+            self.state = State::Waiting { first: Some(first) };
         }
     }
 

@@ -171,6 +171,7 @@ impl World {
             min_receivers: 1,
             max_wait: Duration::ZERO,
             // Open until the last one has come, so that a run does not depend on who happens to be done first.
+            gather: Duration::ZERO,
             join_wait: last + Duration::from_secs(5),
             linger: last + Duration::from_millis(1_500),
             memory: scenario.sender_memory,

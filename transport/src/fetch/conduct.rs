@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::ChunkTable;
 
 use super::over_multicast::{MulticastError, over_multicast};
@@ -49,6 +50,8 @@ pub struct Order<'a> {
     pub choice: Choice,
     /// Where multicast is listened for; `None` for where the server is.
     pub interface: Option<NamedInterface>,
+    /// An offer of a session that was asked for earlier, so that the sender waits for this receiver.
+    pub offer: Option<SessionOffer>,
     /// Connections for HTTP: each is one thread.
     pub connections: usize,
     /// Called when something happens that people want to know. It may be called from any thread.

@@ -77,9 +77,13 @@ pub(super) fn over_multicast(
     faltered: &dyn Fn(),
 ) -> Result<(), MulticastError> {
     let mut fruitless = 0;
+    let mut early = order.offer.clone();
     loop {
         let manifest = order.table.manifest();
-        let offer: SessionOffer = order.client.session(manifest).map_err(MulticastError::Offer)?;
+        let offer = match early.take() {
+            Some(offer) => offer,
+            None => order.client.session(manifest).map_err(MulticastError::Offer)?,
+        };
         let before = fetch.tally(Transport::Multicast).chunks;
         let summary = take_part(order, fetch, &offer, cancel);
         if fetch.missing().is_over() || cancel.is_set() {

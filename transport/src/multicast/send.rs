@@ -4,6 +4,7 @@ mod config;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct SenderHandle {
     cancel: Cancel,
     waker: Arc<Waker>,
     progress: Arc<Mutex<Progress>>,
+    /// Receivers that were given an offer.
+    invited: Arc<AtomicU32>,
     thread: Option<JoinHandle<Result<Summary, SendError>>>,
 }
 
@@ -86,6 +89,7 @@ impl SenderSession {
                 .map_err(SendError::Thread)?;
         }
         let clock = Clock::start();
+        let invited = Arc::new(AtomicU32::new(0));
         let driver = Driver {
             sender: Sender::new(clock.now(), config.state(geometry)),
             clock,
@@ -98,6 +102,7 @@ impl SenderSession {
             cancel: cancel.clone(),
             waker: Arc::clone(&waker),
             progress: Arc::clone(&progress),
+            invited: Arc::clone(&invited),
             unsent: 0,
             pictured: None,
             reason: Reason::Stopped,
@@ -113,6 +118,7 @@ impl SenderSession {
             cancel,
             waker,
             progress,
+            invited,
             thread,
         })
     }
@@ -124,8 +130,10 @@ impl SenderHandle {
         self.control
     }
 
-    /// An invitation with a new number, for one start of one receiver.
+    /// An invitation with a new number, for one start of one receiver. Until sending has begun, whoever was invited is
+    /// waited for, as long as the configuration allows.
     pub fn offer(&self) -> SessionOffer {
+        self.invited.fetch_add(1, Ordering::Relaxed);
         let receiver = ReceiverId(rand::random());
         SessionOffer {
             group: self.config.group,
@@ -199,6 +207,7 @@ struct Driver {
     cancel: Cancel,
     waker: Arc<Waker>,
     progress: Arc<Mutex<Progress>>,
+    invited: Arc<AtomicU32>,
     unsent: u64,
     pictured: Option<protocol::Time>,
     reason: Reason,
@@ -241,6 +250,7 @@ impl Driver {
         if self.cancel.is_set() {
             self.sender.stop(self.clock.now());
         }
+        self.sender.expect(self.invited.load(Ordering::Relaxed));
         // One call's worth of reports at a time, so that a flood of them does not stop the data.
         if matches!(self.receiving.receive(&self.control), Ok(true)) {
             let now = self.clock.now();

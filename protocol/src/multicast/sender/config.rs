@@ -24,6 +24,9 @@ pub struct SenderConfig {
     pub min_receivers: u32,
     /// How long they are waited for, from the first that joins.
     pub max_wait: Duration,
+    /// How long others are waited for in any case, from the first that joins: machines that are started together do not
+    /// join in the same millisecond, and whoever misses the beginning costs a repetition of it.
+    pub gather: Duration,
     /// How long the session stays open when nobody joins.
     pub join_wait: Duration,
     /// How long it stays open when nobody lacks anything, for others to join.

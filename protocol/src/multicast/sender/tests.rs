@@ -37,6 +37,7 @@ fn sender(count: u32) -> Sender {
         rate_min: Rate::from_bits_per_second(1_000_000),
         min_receivers: 1,
         max_wait: Duration::ZERO,
+        gather: Duration::ZERO,
         join_wait: Duration::from_secs(5),
         linger: Duration::from_millis(100),
         memory: 1 << 20,

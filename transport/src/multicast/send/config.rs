@@ -48,6 +48,8 @@ pub struct SenderConfig {
     pub min_receivers: u32,
     /// How long they are waited for, from the first that joins.
     pub max_wait: Duration,
+    /// How long others are waited for in any case, from the first that joins.
+    pub gather: Duration,
     /// How long the session stays open when nobody joins.
     pub join_wait: Duration,
     /// How long it stays open when nobody lacks anything.
@@ -130,7 +132,8 @@ impl SenderConfig {
             loopback: false,
             offload: true,
             min_receivers: 1,
-            max_wait: Duration::from_secs(10),
+            max_wait: Duration::from_secs(5),
+            gather: Duration::from_millis(250),
             join_wait: Duration::from_secs(60),
             linger: Duration::from_secs(2),
             memory: 128 << 20,
@@ -148,6 +151,7 @@ impl SenderConfig {
             rate_min: self.rate_min,
             min_receivers: self.min_receivers,
             max_wait: self.max_wait,
+            gather: self.gather,
             join_wait: self.join_wait,
             linger: self.linger,
             memory: self.memory,
