@@ -19,6 +19,16 @@ pub(crate) const TITLE: &str = "update: @1 to @2 on 4 nodes at the same time by 
 
 const PEER: &str = "rsync -aHAX -z --delete";
 
+/// Ours on nodes that do not know what was installed on them, and so read and hash every file.
+const FORGETFUL: &str = "simulcast, no record";
+
+/// Whether a node knows what was installed on it, as every node does after our installer or an update.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Kept,
+    Lost,
+}
+
 /// Measures; all nodes must be the new tree.
 pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<Row>> {
     let lab = Run::start("bench-update")?;
@@ -27,13 +37,17 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     let [old, new] = stage.versions()?;
     let store = stage.store("update.state", "golden", &[old, new])?;
     let sides: Vec<Side<'_>> = vec![
-        ("simulcast", Box::new(|| ours(stage, &fleet, &store))),
+        (
+            "simulcast",
+            Box::new(|| ours(stage, &fleet, &store, Memory::Kept)),
+        ),
+        (FORGETFUL, Box::new(|| ours(stage, &fleet, &store, Memory::Lost))),
         (PEER, Box::new(|| peer(stage, &fleet))),
     ];
     interleave("update", stage.pairs, sides, samples)?;
-    let figure = |name, value, unit, target| Figure {
+    let figure = |name, ours, value, unit, target| Figure {
         name,
-        ours: "simulcast",
+        ours,
         peer: PEER,
         value,
         unit,
@@ -42,12 +56,27 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     let mut rows: Vec<Row> = [
         figure(
             "bytes that the server sent in all",
+            "simulcast",
             "sent_bytes",
             Unit::Bytes,
             Some(0.5),
         ),
-        figure("time", "wall_s", Unit::Seconds, Some(1.0)),
-        figure("CPU time of all", "cpu_s", Unit::Seconds, None),
+        figure("time", "simulcast", "wall_s", Unit::Seconds, Some(1.0)),
+        figure("CPU time of all", "simulcast", "cpu_s", Unit::Seconds, None),
+        figure(
+            "bytes, no record of the install",
+            FORGETFUL,
+            "sent_bytes",
+            Unit::Bytes,
+            None,
+        ),
+        figure(
+            "time, no record of the install",
+            FORGETFUL,
+            "wall_s",
+            Unit::Seconds,
+            None,
+        ),
     ]
     .iter()
     .map(|f| f.row(samples))
@@ -72,28 +101,26 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     Ok(rows)
 }
 
-fn ours(stage: &Stage, fleet: &Fleet<'_>, store: &Path) -> Result<Values> {
+fn ours(stage: &Stage, fleet: &Fleet<'_>, store: &Path, memory: Memory) -> Result<Values> {
     let [old, new] = stage.versions()?;
     prepare(stage, fleet, old, store)?;
     let mut server = fleet.start_server(store)?;
-    let url = fleet.url();
-    let values = measured(stage, fleet, &mut server, || {
+    let update = |version: &'static str| {
         fleet.start_on_nodes("si-updateclient", |node| {
             let mut update = fleet.on_node(node, "si-updateclient", store)?;
+            update.args(["--server", &fleet.url(), "--image", version, "--json"]);
             update
-                .args([
-                    "--server",
-                    &url,
-                    "--image",
-                    "golden@2",
-                    "--json",
-                    "--no-default-excludes",
-                ])
-                .arg("--root")
+                .args(["--no-default-excludes", "--root"])
                 .arg(fleet.root(node));
             Ok(update)
         })
-    })?;
+    };
+    if memory == Memory::Kept {
+        // It finds nothing to do, and records what is there.
+        end_all(&mut update("golden@1")?)?;
+        sync(stage.lab().dir())?;
+    }
+    let values = measured(stage, fleet, &mut server, || update("golden@2"))?;
     check(fleet, new)?;
     Ok(values)
 }
