@@ -118,7 +118,7 @@ fn ours(stage: &Stage, fleet: &Fleet<'_>, store: &Path, memory: Memory) -> Resul
     if memory == Memory::Kept {
         // It finds nothing to do, and records what is there.
         end_all(&mut update("golden@1")?)?;
-        sync(stage.lab().dir())?;
+        sync(stage.disk().path())?;
     }
     let values = measured(stage, fleet, &mut server, || update("golden@2"))?;
     check(fleet, new)?;
