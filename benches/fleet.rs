@@ -23,8 +23,8 @@ const PORT: u16 = 9440;
 /// Where rsync's daemon listens.
 const RSYNC_PORT: u16 = 873;
 
-/// The rate that a session of ours may reach on the unshaped bridge: far beyond what this path carries.
-const RATE: &str = "10Gbit";
+/// The rate that a session of ours may reach: what si-server has unless it is told otherwise.
+const RATE: &str = "1Gbit";
 
 /// How long a daemon may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(60);
