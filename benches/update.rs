@@ -19,6 +19,8 @@ pub(crate) const TITLE: &str = "update: @1 to @2 on 4 nodes at the same time by 
 
 const PEER: &str = "rsync -aHAX -z --delete";
 
+const UPDATED: &str = "simulcast, updated before";
+
 /// Measures; all nodes must be the new tree.
 pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<Row>> {
     let lab = Run::start("bench-update")?;
@@ -27,13 +29,17 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     let [old, new] = stage.versions()?;
     let store = stage.store("update.state", "golden", &[old, new])?;
     let sides: Vec<Side<'_>> = vec![
-        ("simulcast", Box::new(|| ours(stage, &fleet, &store))),
+        (
+            "simulcast",
+            Box::new(|| ours(stage, &fleet, &store, Past::Installed)),
+        ),
+        (UPDATED, Box::new(|| ours(stage, &fleet, &store, Past::Updated))),
         (PEER, Box::new(|| peer(stage, &fleet))),
     ];
     interleave("update", stage.pairs, sides, samples)?;
-    let figure = |name, value, unit, target| Figure {
+    let figure = |name, ours, value, unit, target| Figure {
         name,
-        ours: "simulcast",
+        ours,
         peer: PEER,
         value,
         unit,
@@ -41,13 +47,35 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     };
     let mut rows: Vec<Row> = [
         figure(
-            "bytes that the server sent in all",
+            "bytes that the server sent",
+            "simulcast",
             "sent_bytes",
             Unit::Bytes,
             Some(0.5),
         ),
-        figure("time", "wall_s", Unit::Seconds, Some(1.0)),
-        figure("CPU time of all", "cpu_s", Unit::Seconds, None),
+        figure("time", "simulcast", "wall_s", Unit::Seconds, Some(1.0)),
+        figure("CPU time of all", "simulcast", "cpu_s", Unit::Seconds, None),
+        figure(
+            "nodes updated before: bytes",
+            UPDATED,
+            "sent_bytes",
+            Unit::Bytes,
+            None,
+        ),
+        figure(
+            "nodes updated before: time",
+            UPDATED,
+            "wall_s",
+            Unit::Seconds,
+            None,
+        ),
+        figure(
+            "nodes updated before: CPU time",
+            UPDATED,
+            "cpu_s",
+            Unit::Seconds,
+            None,
+        ),
     ]
     .iter()
     .map(|f| f.row(samples))
@@ -72,35 +100,67 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     Ok(rows)
 }
 
-fn ours(stage: &Stage, fleet: &Fleet<'_>, store: &Path) -> Result<Values> {
-    let [old, new] = stage.versions()?;
-    prepare(stage, fleet, old, store)?;
+/// What a node knows of how it came to the old version.
+#[derive(Debug, Clone, Copy)]
+enum Past {
+    /// It was installed.
+    Installed,
+    /// It was updated to it.
+    Updated,
+}
+
+fn ours(stage: &Stage, fleet: &Fleet<'_>, store: &Path, past: Past) -> Result<Values> {
+    let [_, new] = stage.versions()?;
+    fleet.empty_nodes()?;
     let mut server = fleet.start_server(store)?;
-    let url = fleet.url();
+    let mut install = fleet.start_on_nodes("si-installer", |node| {
+        let mut install = fleet.on_node(node, "si-installer", store)?;
+        install.args([
+            "receive",
+            "--server",
+            &fleet.url(),
+            "--image",
+            "golden@1",
+            "--transport",
+            "http",
+        ]);
+        install.arg("--target").arg(fleet.root(node));
+        Ok(install)
+    })?;
+    end_all(&mut install)?;
+    if let Past::Updated = past {
+        end_all(&mut start_updates(fleet, store, "golden@1")?)?;
+    }
+    server.stop()?;
+    prepare(stage, fleet, store)?;
+    let mut server = fleet.start_server(store)?;
     let values = measured(stage, fleet, &mut server, || {
-        fleet.start_on_nodes("si-updateclient", |node| {
-            let mut update = fleet.on_node(node, "si-updateclient", store)?;
-            update
-                .args([
-                    "--server",
-                    &url,
-                    "--image",
-                    "golden@2",
-                    "--json",
-                    "--no-default-excludes",
-                ])
-                .arg("--root")
-                .arg(fleet.root(node));
-            Ok(update)
-        })
+        start_updates(fleet, store, "golden@2")
     })?;
     check(fleet, new)?;
     Ok(values)
 }
 
+fn start_updates(fleet: &Fleet<'_>, store: &Path, version: &str) -> Result<Vec<Running>> {
+    fleet.start_on_nodes("si-updateclient", |node| {
+        let mut update = fleet.on_node(node, "si-updateclient", store)?;
+        update.args([
+            "--server",
+            &fleet.url(),
+            "--image",
+            version,
+            "--json",
+            "--no-default-excludes",
+        ]);
+        update.arg("--root").arg(fleet.root(node));
+        Ok(update)
+    })
+}
+
 fn peer(stage: &Stage, fleet: &Fleet<'_>) -> Result<Values> {
     let [old, new] = stage.versions()?;
-    prepare(stage, fleet, old, new)?;
+    fleet.fill_nodes(old)?;
+    prepare(stage, fleet, new)?;
     let mut daemon = fleet.start_rsync(&fleet.server, new)?;
     let values = measured(stage, fleet, &mut daemon, || {
         fleet.start_on_nodes("rsync", |node| {
@@ -119,9 +179,8 @@ fn peer(stage: &Stage, fleet: &Fleet<'_>) -> Result<Values> {
     Ok(values)
 }
 
-/// Every node is at the old version and remembers nothing; what either side reads is in the page cache.
-fn prepare(stage: &Stage, fleet: &Fleet<'_>, old: &Path, source: &Path) -> Result<()> {
-    fleet.fill_nodes(old)?;
+/// What either side reads is in the page cache, and nothing waits to be written.
+fn prepare(stage: &Stage, fleet: &Fleet<'_>, source: &Path) -> Result<()> {
     for node in &fleet.nodes {
         warm(&fleet.root(node))?;
     }
