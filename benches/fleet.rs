@@ -23,9 +23,6 @@ const PORT: u16 = 9440;
 /// Where rsync's daemon listens.
 const RSYNC_PORT: u16 = 873;
 
-/// The rate that a session of ours may reach: what si-server has unless it is told otherwise.
-const RATE: &str = "1Gbit";
-
 /// How long a daemon may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -72,11 +69,15 @@ impl<'a> Fleet<'a> {
     /// No node has anything.
     pub(crate) fn empty_nodes(&self) -> Result<()> {
         self.stage.disk().renew()?;
-        self.stage.fresh_dir("nodes.own")?;
-        Ok(())
+        self.forget()
     }
 
-    /// Every node has the tree, and no memory of how it came to it.
+    /// No node remembers anything.
+    pub(crate) fn forget(&self) -> Result<()> {
+        self.stage.fresh_dir("nodes.own").map(drop)
+    }
+
+    /// Every node has the tree, and remembers nothing.
     pub(crate) fn fill_nodes(&self, tree: &Path) -> Result<()> {
         self.empty_nodes()?;
         self.nodes
@@ -89,11 +90,11 @@ impl<'a> Fleet<'a> {
         format!("http://{}:{PORT}", self.server.address())
     }
 
-    /// Starts si-server over a store, and waits until it answers.
+    /// Starts si-server over a store, with the settings that it has unless told otherwise, and waits until it answers.
     pub(crate) fn start_server(&self, state: &Path) -> Result<Running> {
         let mut command = self.on(&self.server, "si-server", state)?;
         let listen = format!("{}:{PORT}", self.server.address());
-        command.args(["--listen", &listen, "--rate", RATE]);
+        command.args(["--listen", &listen]);
         let running = measure::start("si-server", &mut command, &self.stage.logs()?)?;
         self.wait_for_port(&self.server, PORT, &running)?;
         Ok(running)

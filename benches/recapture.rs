@@ -21,6 +21,7 @@ pub(crate) const TITLE: &str = "recapture: si-getimage over ssh after the golden
      a daemon on it; both over the same link";
 
 const PEER: &str = "rsync -aHAX --delete";
+const COMPRESSED: &str = "the same with -z";
 
 /// What makes the tree reachable by ssh, and the agent that the first capture left: they survive the change.
 const IDENTITY: &[&str] = &["/etc/ssh/ssh_host_*", "/root/.ssh", "/var/lib/simulcast"];
@@ -55,27 +56,43 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     let (golden, mut machine) = prepare(stage, &fleet, &operator)?;
     let sides: Vec<Side<'_>> = vec![
         ("simulcast", Box::new(|| golden.ours(stage))),
-        (PEER, Box::new(|| golden.peer(stage))),
+        (PEER, Box::new(|| golden.peer(stage, &[]))),
+        (COMPRESSED, Box::new(|| golden.peer(stage, &["-z"]))),
     ];
     interleave("recapture", stage.pairs, sides, samples)?;
     machine.kill();
-    let figure = |name, value, unit, target| Figure {
+    let figure = |name, peer, value, unit, target| Figure {
         name,
         ours: "simulcast",
-        peer: PEER,
+        peer,
         value,
         unit,
         target,
     };
     let mut rows: Vec<Row> = [
-        figure("time", "wall_s", Unit::Seconds, Some(1.0)),
+        figure("time", PEER, "wall_s", Unit::Seconds, Some(1.0)),
         figure(
             "bytes on the wire, both ways",
+            PEER,
             "wire_bytes",
             Unit::Bytes,
             Some(1.0),
         ),
-        figure("of it, sent by the golden client", "up_bytes", Unit::Bytes, None),
+        figure(
+            "of it, sent by the golden client",
+            PEER,
+            "up_bytes",
+            Unit::Bytes,
+            None,
+        ),
+        figure("time", COMPRESSED, "wall_s", Unit::Seconds, None),
+        figure(
+            "bytes on the wire, both ways",
+            COMPRESSED,
+            "wire_bytes",
+            Unit::Bytes,
+            None,
+        ),
     ]
     .iter()
     .map(|f| f.row(samples))
@@ -138,7 +155,7 @@ impl Golden<'_> {
         Ok(values)
     }
 
-    fn peer(&self, stage: &Stage) -> Result<Values> {
+    fn peer(&self, stage: &Stage, more: &[&str]) -> Result<Values> {
         let copy = stage.disk().renew()?.join("copy");
         mirror(&self.copy, &copy, &[])?;
         let mut daemon = self.fleet.start_rsync(&self.fleet.golden, &self.live)?;
@@ -149,6 +166,7 @@ impl Golden<'_> {
                 "--delete",
                 &format!("rsync://{}/tree/", self.fleet.golden.address()),
             ]);
+            rsync.args(more);
             measure::run("rsync", rsync.arg(copy.join("")), &stage.logs()?)
         })?;
         daemon.stop()?;
