@@ -100,6 +100,8 @@ pub struct SessionStatus {
     pub image: String,
     /// The version's identity.
     pub manifest: ManifestId,
+    /// What it does.
+    pub state: SessionState,
     /// Its group and port.
     pub group: String,
     /// UDP payload bytes sent so far.
@@ -112,4 +114,16 @@ pub struct SessionStatus {
     pub done: u64,
     /// Seconds since it started.
     pub seconds: u64,
+}
+
+/// What a multicast session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// It waits for receivers.
+    Waiting,
+    /// It sends what is lacking, or waits for somebody to lack something.
+    Sending,
+    /// It tells its receivers that it is over; nobody is sent to it any more.
+    Ending,
 }

@@ -10,6 +10,7 @@ mod edge;
 mod network;
 mod receive;
 mod resume;
+mod sessions;
 mod site;
 mod trouble;
 mod update;

@@ -224,6 +224,11 @@ impl Sender {
         self.state == State::Closed
     }
 
+    /// Whether the session is ending or over: who joins now gets nothing from it.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Closed)
+    }
+
     /// Counters so far.
     pub fn stats(&self) -> SenderStats {
         SenderStats {

@@ -1,16 +1,16 @@
 //! Multicast sessions: one for each version that nodes ask for and each of our addresses that they ask on, started by
 //! the first and joined by the others, forgotten when it ends.
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use simulcast_image::manifest::VerifyingKey;
 use simulcast_image::store::ChunkStore;
-use simulcast_protocol::api::SessionStatus;
+use simulcast_protocol::api::{SessionState, SessionStatus};
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::multicast::ChunkTable;
@@ -51,11 +51,17 @@ pub(super) struct Sessions {
     settings: Multicast,
     /// The group of the first session.
     base: Ipv4Addr,
-    running: Mutex<BTreeMap<(ManifestId, IpAddr), Running>>,
+    running: Mutex<Vec<Running>>,
+    /// The daemon ends: no session is started any more.
+    over: AtomicBool,
 }
+
+/// What one session serves.
+type Key = (ManifestId, IpAddr);
 
 #[derive(Debug)]
 struct Running {
+    key: Key,
     handle: SenderHandle,
     served: Arc<ServedVersion>,
     session: u32,
@@ -80,52 +86,61 @@ impl Sessions {
             base: settings.group.unwrap_or(Ipv4Addr::from_bits(GROUPS.0 + offset)),
             settings,
             running: Mutex::default(),
+            over: AtomicBool::new(false),
         }
     }
 
     /// How the sessions stand.
     pub(super) fn status(&self) -> Vec<SessionStatus> {
-        let running = self.lock();
-        let status = running.values().map(|running| {
-            let progress = running.handle.stats();
-            let done = progress
-                .receivers
-                .values()
-                .filter(|peer| peer.missing == 0)
-                .count();
-            SessionStatus {
-                session: running.session,
-                image: running.served.reference().to_string(),
-                manifest: running.served.id,
-                group: running.group.to_string(),
-                bytes: progress.stats.bytes,
-                rate: progress.rate.map_or(0, Rate::bits_per_second),
-                receivers: progress.receivers.len() as u64,
-                done: done as u64,
-                seconds: running.started.elapsed().as_secs(),
-            }
-        });
-        status.collect()
+        self.lock().iter().map(Running::status).collect()
     }
 
-    /// An offer for the session of a version that runs, if one does.
-    fn join(&self, key: &(ManifestId, IpAddr)) -> Option<SessionOffer> {
-        let running = self.lock();
-        let running = running.get(key).filter(|running| !running.handle.is_finished())?;
-        Some(running.handle.offer())
+    /// An offer for a session that runs, if there is one.
+    fn join(&self, key: &Key) -> Option<SessionOffer> {
+        self.lock()
+            .iter()
+            .find(|running| running.serves(key))
+            .map(|running| running.handle.offer())
     }
 
     /// Takes out the sessions for which `over` says so.
     fn take(&self, over: impl Fn(&SenderHandle) -> bool) -> Vec<Running> {
-        let mut running = self.lock();
-        running
-            .extract_if(.., |_, running| over(&running.handle))
-            .map(|(_, running)| running)
+        self.lock()
+            .extract_if(.., |running| over(&running.handle))
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ManifestId, IpAddr), Running>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
         self.running.lock().expect("no holder panics")
+    }
+}
+
+impl Running {
+    /// Whether a receiver can be sent to it: one that is ending would only turn it away.
+    fn serves(&self, key: &Key) -> bool {
+        self.key == *key && !self.handle.is_closing()
+    }
+
+    fn status(&self) -> SessionStatus {
+        let progress = self.handle.stats();
+        let done = progress.receivers.values().filter(|peer| peer.missing == 0);
+        let state = match (self.handle.is_closing(), self.handle.has_begun()) {
+            (true, _) => SessionState::Ending,
+            (false, true) => SessionState::Sending,
+            (false, false) => SessionState::Waiting,
+        };
+        SessionStatus {
+            session: self.session,
+            image: self.served.reference().to_string(),
+            manifest: self.served.id,
+            state,
+            group: self.group.to_string(),
+            bytes: progress.stats.bytes,
+            rate: progress.rate.map_or(0, Rate::bits_per_second),
+            done: done.count() as u64,
+            receivers: progress.receivers.len() as u64,
+            seconds: self.started.elapsed().as_secs(),
+        }
     }
 }
 
@@ -174,8 +189,15 @@ impl Daemon {
             )
         })?;
         let mut running = self.sessions.lock();
-        if let Some(running) = running.get(&key).filter(|running| !running.handle.is_finished()) {
+        if let Some(running) = running.iter().find(|running| running.serves(&key)) {
             return Ok(running.handle.offer());
+        }
+        if self.sessions.over.load(Ordering::Relaxed) {
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the image server is ending",
+                "try again when it runs",
+            ));
         }
         if running.len() >= SESSIONS {
             return Err(Refusal::new(
@@ -188,7 +210,7 @@ impl Daemon {
             daemon: Arc::clone(self),
             table: Arc::clone(&table),
         });
-        let taken: Vec<u16> = running.values().map(|running| running.place).collect();
+        let taken: Vec<u16> = running.iter().map(|running| running.place).collect();
         for place in (0..PLACES).filter(|place| !taken.contains(place)) {
             let config = self.sessions.config(place, key.1, &table)?;
             let (session, group) = (config.session.0, config.group);
@@ -198,17 +220,15 @@ impl Daemon {
                     tracing::info!(session, %image, %group, control = %handle.control(), "multicast session opened");
                     let offer = handle.offer();
                     let started = Instant::now();
-                    running.insert(
+                    running.push(Running {
                         key,
-                        Running {
-                            handle,
-                            served,
-                            session,
-                            group,
-                            place,
-                            started,
-                        },
-                    );
+                        handle,
+                        served,
+                        session,
+                        group,
+                        place,
+                        started,
+                    });
                     return Ok(offer);
                 }
                 Err(SendError::Socket(error)) if error.source.kind() == ErrorKind::AddrInUse => {}
@@ -233,6 +253,8 @@ impl Daemon {
 
     /// Ends all sessions; their receivers are told.
     pub(super) async fn end_sessions(self: &Arc<Self>) {
+        // Receivers that are told of the end ask again at once.
+        self.sessions.over.store(true, Ordering::Relaxed);
         let running = self.sessions.take(|handle| {
             handle.stop();
             true

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt;
 use simulcast_protocol::control::SessionOffer;
 
 use super::conduct::{Choice, Notice, Order};
@@ -18,8 +19,9 @@ use crate::multicast::{
 /// Sessions that may end in a row without having brought anything.
 const TRIES: u32 = 3;
 
-/// Pause before a session is joined again: one that is ending has then ended, and a new one is offered.
-const PAUSE: Duration = Duration::from_millis(1500);
+/// Longest pause before another session is asked for: a thousand receivers of one that has ended do not ask in the
+/// same millisecond.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Multicast did not bring everything. What came before stays.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +120,10 @@ pub(super) fn over_multicast(
             faltered();
         }
         (order.notice)(&Notice::JoiningAgain(error));
-        if fetch.missing().wait_over(PAUSE) {
+        if fetch
+            .missing()
+            .wait_over(PAUSE * rand::rng().random_range(0..=100) / 100)
+        {
             return Ok(());
         }
     }

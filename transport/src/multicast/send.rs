@@ -4,7 +4,7 @@ mod config;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub struct SenderHandle {
     progress: Arc<Mutex<Progress>>,
     /// Receivers that were given an offer.
     invited: Arc<AtomicU32>,
+    begun: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Summary, SendError>>>,
 }
 
@@ -90,6 +92,7 @@ impl SenderSession {
         }
         let clock = Clock::start();
         let invited = Arc::new(AtomicU32::new(0));
+        let (begun, closing) = (Arc::default(), Arc::default());
         let driver = Driver {
             sender: Sender::new(clock.now(), config.state(geometry)),
             clock,
@@ -103,6 +106,8 @@ impl SenderSession {
             waker: Arc::clone(&waker),
             progress: Arc::clone(&progress),
             invited: Arc::clone(&invited),
+            begun: Arc::clone(&begun),
+            closing: Arc::clone(&closing),
             unsent: 0,
             pictured: None,
             reason: Reason::Stopped,
@@ -119,6 +124,8 @@ impl SenderSession {
             waker,
             progress,
             invited,
+            begun,
+            closing,
             thread,
         })
     }
@@ -157,6 +164,16 @@ impl SenderHandle {
     /// Whether the session has ended, so that [`join`](Self::join) would not wait.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Whether it has begun to send.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether the session is ending, or has ended: nobody should be sent to it any more.
+    pub fn is_closing(&self) -> bool {
+        self.cancel.is_set() || self.closing.load(Ordering::Relaxed) || self.is_finished()
     }
 
     /// Ends the session: receivers are told.
@@ -208,6 +225,8 @@ struct Driver {
     waker: Arc<Waker>,
     progress: Arc<Mutex<Progress>>,
     invited: Arc<AtomicU32>,
+    begun: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
     unsent: u64,
     pictured: Option<protocol::Time>,
     reason: Reason,
@@ -220,6 +239,7 @@ impl Driver {
         while !self.sender.is_closed() {
             self.feed();
             self.drain(&mut buffer);
+            self.closing.store(self.sender.is_closing(), Ordering::Relaxed);
             let deadline = self.sender.poll_timeout();
             if deadline.is_some_and(|at| at > self.clock.now()) {
                 self.waker
@@ -304,7 +324,10 @@ impl Driver {
                 SenderEvent::Tagged => {
                     tracing::warn!("somebody forges data packets: they carry tags from now on")
                 }
-                SenderEvent::Started => tracing::info!("sending"),
+                SenderEvent::Started => {
+                    self.begun.store(true, Ordering::Relaxed);
+                    tracing::info!("sending");
+                }
                 SenderEvent::Finished(reason) => self.reason = reason,
             }
         }
