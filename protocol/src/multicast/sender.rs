@@ -343,11 +343,6 @@ impl Sender {
         self.rate.set_max(max);
     }
 
-    /// Whether the session takes nobody in any more.
-    pub fn is_closing(&self) -> bool {
-        matches!(self.state, State::Closing { .. } | State::Closed)
-    }
-
     /// Counts a report's wants. Only the first report of a receiver may name more chunks than one section has.
     fn take_wants(&mut self, now: Time, report: &Report, first: bool) {
         // A receiver whose data ran ahead of our counter lies or was lied to; it cannot have seen more than all.
