@@ -159,6 +159,7 @@ mod tests {
             side,
             pair,
             load: 0.0,
+            case: None,
             program: None,
             values: Values::from([("wall_s", wall)]),
         }

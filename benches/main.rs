@@ -20,7 +20,9 @@ mod recapture;
 mod sample;
 mod stage;
 mod update;
+mod wire;
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,13 +31,17 @@ use clap::{Parser, ValueEnum};
 use simulcast_protocol::units::Bytes;
 use simulcast_testkit::programs::Programs;
 
-use crate::figure::Row;
 use crate::sample::Sample;
 use crate::stage::Stage;
 
 /// Measure Simulcast against the tools that people use today, and print every figure that the README quotes.
 #[derive(Debug, Parser)]
-#[command(name = "si-bench", version)]
+#[command(
+    name = "si-bench",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
 struct Arguments {
     /// Which benchmarks [default: all].
     names: Vec<Bench>,
@@ -50,6 +56,11 @@ struct Arguments {
     programs: Option<PathBuf>,
     #[command(flatten)]
     order: order::OrderArguments,
+    #[command(flatten)]
+    wire: wire::WireArguments,
+    /// Not for people: this program as one end of a session.
+    #[command(subcommand)]
+    part: Option<wire::Part>,
 }
 
 /// A benchmark.
@@ -63,6 +74,8 @@ enum Bench {
     Checkout,
     /// One version to four nodes, against udpcast and tar.
     Multicast,
+    /// The protocol by itself over a matrix of receivers, loss and paths, against udpcast and uftp.
+    Wire,
     /// Four nodes to the next version, against rsync.
     Update,
     /// Peak memory of every program, with a file of 20 GiB.
@@ -70,24 +83,36 @@ enum Bench {
 }
 
 impl Bench {
-    fn run(self, stage: &Stage, samples: &mut Vec<Sample>) -> Result<(&'static str, Vec<Row>)> {
-        let (title, rows) = match self {
-            Self::Capture => (capture::TITLE, capture::run_bench(stage, samples)),
-            Self::Recapture => (recapture::TITLE, recapture::run_bench(stage, samples)),
-            Self::Checkout => (checkout::TITLE, checkout::run_bench(stage, samples)),
-            Self::Multicast => (multicast::TITLE, multicast::run_bench(stage, samples)),
-            Self::Update => (update::TITLE, update::run_bench(stage, samples)),
-            Self::Memory => (memory::TITLE, memory::run_bench(stage, samples)),
+    /// Measures and prints.
+    fn run(self, arguments: &Arguments, stage: &OnceCell<Stage>, samples: &mut Vec<Sample>) -> Result<()> {
+        let pairs = usize::from(arguments.pairs);
+        let stage = || -> Result<&Stage> {
+            if let Some(stage) = stage.get() {
+                return Ok(stage);
+            }
+            let new = Stage::new(Programs::new(arguments.programs.as_deref()), pairs)?;
+            Ok(stage.get_or_init(|| new))
         };
-        Ok((title, rows?))
+        let (title, rows) = match self {
+            Self::Capture => (capture::TITLE, capture::run_bench(stage()?, samples)),
+            Self::Recapture => (recapture::TITLE, recapture::run_bench(stage()?, samples)),
+            Self::Checkout => (checkout::TITLE, checkout::run_bench(stage()?, samples)),
+            Self::Multicast => (multicast::TITLE, multicast::run_bench(stage()?, samples)),
+            Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
+            Self::Update => (update::TITLE, update::run_bench(stage()?, samples)),
+            Self::Memory => (memory::TITLE, memory::run_bench(stage()?, samples)),
+        };
+        println!("{}", figure::table(title, &rows?));
+        Ok(())
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.order.order {
-        Some(order) => order::run(&arguments.order, order),
-        None => disk::enter_private_namespace().and_then(|()| run(&arguments)),
+    let done = match (arguments.order.order, &arguments.part) {
+        (Some(order), _) => order::run(&arguments.order, order),
+        (None, Some(part)) => part.run(),
+        (None, None) => disk::enter_private_namespace().and_then(|()| run(&arguments)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,20 +133,16 @@ fn run(arguments: &Arguments) -> Result<()> {
     } else {
         &arguments.names
     };
-    let stage = Stage::new(
-        Programs::new(arguments.programs.as_deref()),
-        usize::from(arguments.pairs),
-    )?;
-    println!("{}", machine(&stage)?);
+    println!("{}", machine(arguments)?);
+    let stage = OnceCell::new();
     let mut all = Vec::new();
     let mut failed = Vec::new();
     for &bench in names {
         let mut samples = Vec::new();
         eprintln!("==> {bench:?}");
-        match bench.run(&stage, &mut samples) {
-            Ok((title, rows)) => {
+        match bench.run(arguments, &stage, &mut samples) {
+            Ok(()) => {
                 let load = sample::median(&samples.iter().map(|s| s.load).collect::<Vec<_>>());
-                println!("{}", figure::table(title, &rows));
                 println!("  load average during it: {:.1}\n", load.unwrap_or_default());
             }
             // The others are still worth measuring.
@@ -141,7 +162,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// What the figures depend on, in one paragraph.
-fn machine(stage: &Stage) -> Result<String> {
+fn machine(arguments: &Arguments) -> Result<String> {
     let read = |path: &str| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|l| l.starts_with(name));
@@ -151,13 +172,12 @@ fn machine(stage: &Stage) -> Result<String> {
     let memory = field(&read("/proc/meminfo")?, "MemTotal");
     let kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or_default();
     Ok(format!(
-        "machine: {} x {}, {} of memory, Linux {}, {} in a file for what is written\n{} pairs; ratios are medians of the pairs' ratios\n",
+        "machine: {} x {}, {} of memory, Linux {}, ext4 in a file for what is written\n{} pairs; ratios are medians of the pairs' ratios\n",
         std::thread::available_parallelism().context("count the processors")?,
         field(&read("/proc/cpuinfo")?, "model name"),
         Bytes(kib << 10),
         read("/proc/sys/kernel/osrelease")?.trim(),
-        stage::file_system(stage.disk().path())?,
-        stage.pairs
+        arguments.pairs
     ))
 }
 

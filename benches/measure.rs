@@ -165,11 +165,26 @@ impl Running {
 
     /// Asks a daemon to end (SIGTERM) and waits for it. Its exit status is its own affair.
     pub(crate) fn stop(&mut self) -> Result<Usage> {
+        self.ask_to_end()?;
+        let limit = self.started.elapsed() + Duration::from_secs(30);
+        Ok(self.end(limit)?.1)
+    }
+
+    /// Ends it by force, if it still runs; what it used is not known then.
+    pub(crate) fn kill(&mut self) {
+        if self.ended.is_none() {
+            // An error means that it is gone already, which is what was asked for.
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+
+    /// Asks a daemon to end (SIGTERM), if it has not.
+    pub(crate) fn ask_to_end(&self) -> Result<()> {
         if self.ended.is_none() {
             kill_process(self.pid()?, Signal::TERM).with_context(|| format!("end {}", self.name))?;
         }
-        let limit = self.started.elapsed() + Duration::from_secs(30);
-        Ok(self.end(limit)?.1)
+        Ok(())
     }
 
     /// The end of what it said, for messages.
@@ -190,11 +205,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.ended.is_none() {
-            // An error means that it is gone already, which is what was asked for.
-            self.child.kill().ok();
-            self.child.wait().ok();
-        }
+        self.kill();
     }
 }
 
@@ -210,6 +221,50 @@ pub(crate) fn end_all(processes: &mut [Running]) -> Result<Usage> {
     }
     all.wall = first.map_or(Duration::ZERO, |f| f.elapsed());
     Ok(all)
+}
+
+/// How one of several processes ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    /// Its exit status.
+    pub(crate) status: ExitStatus,
+    /// What it used.
+    pub(crate) usage: Usage,
+    /// When its end was seen.
+    pub(crate) at: Instant,
+}
+
+/// Waits for the end of each, whatever their status, and notes when it was. What still runs at `until` is killed, and
+/// has no end.
+pub(crate) fn end_each(processes: &mut [Running], until: Instant) -> Result<Vec<Option<Ended>>> {
+    let watch = |process: &Running| -> Result<_> {
+        pidfd_open(process.pid()?, PidfdFlags::empty()).with_context(|| format!("watch {}", process.name))
+    };
+    let watched: Vec<_> = processes.iter().map(watch).collect::<Result<_>>()?;
+    let mut ends: Vec<Option<Ended>> = vec![None; processes.len()];
+    while ends.iter().any(Option::is_none) {
+        let open: Vec<usize> = (0..ends.len()).filter(|&at| ends[at].is_none()).collect();
+        let mut fds: Vec<_> = open
+            .iter()
+            .map(|&at| PollFd::new(&watched[at], PollFlags::IN))
+            .collect();
+        let left =
+            Timespec::try_from(until.saturating_duration_since(Instant::now())).context("a time limit")?;
+        if poll(&mut fds, Some(&left)).context("wait for processes")? == 0 {
+            break;
+        }
+        let at = Instant::now();
+        for (&index, fd) in open.iter().zip(&fds) {
+            if fd.revents().contains(PollFlags::IN) {
+                let (status, usage) = processes[index].end(LIMIT)?;
+                ends[index] = Some(Ended { status, usage, at });
+            }
+        }
+    }
+    for (process, _) in processes.iter_mut().zip(&ends).filter(|(_, end)| end.is_none()) {
+        process.kill();
+    }
+    Ok(ends)
 }
 
 /// Runs one command to its successful end.
@@ -270,6 +325,21 @@ mod tests {
             error.starts_with("first failed (exit status: 3)") && error.contains("why"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn each_of_several_has_its_own_end() {
+        let logs = Run::start("several").unwrap();
+        let mut several: Vec<Running> = ["sleep 0.3; exit 3", "exit 0", "exec sleep 600"]
+            .iter()
+            .enumerate()
+            .map(|(n, script)| start(&format!("p{n}"), &mut shell(script), logs.dir()).unwrap())
+            .collect();
+        let ends = end_each(&mut several, Instant::now() + Duration::from_secs(2)).unwrap();
+        let (slow, quick) = (ends[0].unwrap(), ends[1].unwrap());
+        assert!(slow.at > quick.at);
+        assert_eq!((slow.status.code(), quick.status.code()), (Some(3), Some(0)));
+        assert!(ends[2].is_none(), "it was killed");
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
             pair: 0,
             load,
             values: Values::from([("peak_bytes", float(bytes))]),
+            case: None,
             program: Some(program.clone()),
         });
     }

@@ -15,6 +15,9 @@ use crate::measure::Usage;
 pub(crate) struct Sample {
     /// Which benchmark.
     pub(crate) bench: &'static str,
+    /// Which case of it, where it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) case: Option<String>,
     /// Whose run it was: `simulcast` or a peer.
     pub(crate) side: &'static str,
     /// Which pair it belongs to, from 0.
@@ -69,6 +72,7 @@ pub(crate) fn interleave(
             eprintln!("    {bench} pair {} of {pairs}: {side} {wall:.2} s", pair + 1);
             into.push(Sample {
                 bench,
+                case: None,
                 side,
                 pair,
                 load,

@@ -226,19 +226,6 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     removed.with_context(|| format!("remove {}", path.display()))
 }
 
-/// The name of the file system of `path`, as mount(8) would say it.
-pub(crate) fn file_system(path: &Path) -> Result<String> {
-    let table = simulcast_testkit::command::read(command("df").arg("--output=fstype").arg(path))?;
-    let name = table
-        .lines()
-        .nth(1)
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    Ok(name
-        .with_context(|| format!("df names no file system of {}", path.display()))?
-        .to_owned())
-}
-
 fn visit(dir: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata) -> Result<()>) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
         let path = entry.with_context(|| format!("list {}", dir.display()))?.path();

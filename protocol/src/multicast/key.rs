@@ -8,6 +8,8 @@ use std::fmt;
 
 /// Bytes of a control packet's tag.
 pub const TAG_BYTES: usize = 16;
+/// Bytes of a data packet's tag: what its header has room for.
+pub const DATA_TAG_BYTES: usize = 12;
 
 /// Number of a session on the wire: random, so that packets of an earlier session are foreign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +48,11 @@ impl SessionKey {
         TagKey(blake3::derive_key("simulcast multicast v1 group", &self.0))
     }
 
+    /// The key of data packets, once they carry tags. Every member of the group can make it from the group's key.
+    pub fn data(&self) -> TagKey {
+        self.group().data()
+    }
+
     /// The key of what this receiver says to the sender.
     pub fn receiver(&self, receiver: ReceiverId) -> TagKey {
         let mut material = [0; 40];
@@ -64,6 +71,11 @@ impl SessionKey {
 }
 
 impl TagKey {
+    /// The key of data packets that belongs to a group's key.
+    pub fn data(&self) -> Self {
+        Self(blake3::derive_key("simulcast multicast v1 data", &self.0))
+    }
+
     /// Takes a key that came over a private channel.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -89,6 +101,23 @@ impl TagKey {
             .zip(tag)
             .fold(0, |all, (a, b)| all | (a ^ b));
         (differ == 0).then_some(body)
+    }
+
+    /// The tag of a data packet of these two parts.
+    pub(crate) fn data_tag(&self, head: &[u8], payload: &[u8]) -> [u8; DATA_TAG_BYTES] {
+        let hash = blake3::Hasher::new_keyed(&self.0)
+            .update(head)
+            .update(payload)
+            .finalize();
+        let mut tag = [0; DATA_TAG_BYTES];
+        tag.copy_from_slice(&hash.as_bytes()[..DATA_TAG_BYTES]);
+        tag
+    }
+
+    /// Whether `tag` is that of a data packet. Comparing takes the same time wherever they differ.
+    pub(crate) fn is_data_tag(&self, tag: &[u8; DATA_TAG_BYTES], head: &[u8], payload: &[u8]) -> bool {
+        let right = self.data_tag(head, payload);
+        right.iter().zip(tag).fold(0, |all, (a, b)| all | (a ^ b)) == 0
     }
 
     fn tag(&self, body: &[u8]) -> [u8; TAG_BYTES] {

@@ -64,8 +64,9 @@ pub const UNREADABLE: usize = 32;
 /// Regular reports of all receivers together, per second: 100 bytes each make 20 kB/s.
 pub const REPORTS_PER_SECOND: u32 = 200;
 
-/// Time between two regular reports of one receiver at least, however few receivers there are.
-pub const REPORT_PERIOD_MIN: Duration = Duration::from_millis(250);
+/// Time between two regular reports of one receiver at least, however few receivers there are: as fast as the rate
+/// should follow what they can.
+pub const REPORT_PERIOD_MIN: Duration = Duration::from_millis(50);
 
 /// Time between two urgent reports of one receiver at least (fill or drops rising), for groups of up to 20.
 pub const URGENT_PERIOD_MIN: Duration = Duration::from_millis(20);
@@ -116,3 +117,34 @@ pub const EVENTS: usize = 65_536;
 
 /// Chunks that one report names at most, except for a receiver's first: bounds the sender's work for one packet.
 pub const REPORT_CHUNKS: usize = BITMAP_BYTES * 8;
+
+/// Queues as full as this (30 %) make a receiver say so at once, and slow the sender.
+pub const FILL_HIGH: u8 = 77;
+
+/// With queues as full as this (70 %) a receiver is about to lose what comes.
+pub const FILL_FULL: u8 = 179;
+
+/// Packets from which on loss can be told: one lost of 200 is half a per cent.
+pub const SAMPLE_PACKETS: u64 = 200;
+
+/// Time over which loss is told at least: shorter ones say more of the driver's batches than of the network.
+pub const SAMPLE_TIME: Duration = Duration::from_millis(5);
+
+/// Loss, in millionths, beyond what is usual for a receiver that it reports at once, and that may slow the sender.
+pub const LOSS_NOTICED_PPM: u64 = 20_000;
+
+/// Loss, in millionths, beyond that of the median receiver that makes a straggler, whatever the rate: parity for one
+/// would cost everybody else a tenth of their time.
+pub const STRAGGLER_LOSS_PPM: u64 = 100_000;
+
+/// How long a receiver may be a straggler before it is sent to another transport.
+pub const STRAGGLER_TIME: Duration = Duration::from_secs(1);
+
+/// Time without complaint after which a straggler is one no more.
+pub const STRAGGLER_CALM: Duration = Duration::from_millis(500);
+
+/// Stragglers that one announce sends away.
+pub const PARTED: usize = 16;
+
+/// How often each of them is told.
+pub const PARTED_TIMES: u32 = 10;

@@ -11,11 +11,15 @@ use crate::units::Rate;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pacer {
     ready_at: Time,
+    wasted: Duration,
 }
 
 impl Pacer {
     pub(crate) fn new(now: Time) -> Self {
-        Self { ready_at: now }
+        Self {
+            ready_at: now,
+            wasted: Duration::ZERO,
+        }
     }
 
     /// From when on the next batch may go.
@@ -26,8 +30,19 @@ impl Pacer {
     /// Counts `bytes` that go now at `rate`.
     pub(crate) fn spend(&mut self, now: Time, bytes: u64, rate: Rate) {
         let credit = Time::from_start(now.since_start().saturating_sub(PACING_BURST));
+        self.wasted += credit.since(self.ready_at);
         // One nanosecond more: the time for a batch is rounded down.
         self.ready_at = self.ready_at.max(credit) + rate.time_for(bytes) + Duration::from_nanos(1);
+    }
+
+    /// There is nothing to send: time passes, and is not wasted.
+    pub(crate) fn rest(&mut self, now: Time) {
+        self.ready_at = self.ready_at.max(now);
+    }
+
+    /// Time in which packets might have gone, and the driver came too late for it: it, or the link, cannot do more.
+    pub(crate) fn wasted(&self) -> Duration {
+        self.wasted
     }
 }
 
@@ -51,5 +66,22 @@ mod tests {
         }
         let micros = u64::try_from(now.since_start().as_micros()).unwrap();
         assert!(sent + 2_500 >= micros, "the rate is used: {sent} of {micros}");
+        assert_eq!(pacer.wasted(), Duration::ZERO);
+    }
+
+    #[test]
+    fn time_is_wasted_by_a_late_driver_but_not_by_rest() {
+        let rate = Rate::from_bits_per_second(8_000_000);
+        let at = |ms| Time::from_start(Duration::from_millis(ms));
+        let mut pacer = Pacer::new(Time::ZERO);
+        pacer.rest(at(50));
+        pacer.spend(at(50), 1_000, rate);
+        assert_eq!(pacer.wasted(), Duration::ZERO);
+        pacer.spend(at(61), 1_000, rate);
+        let wasted = pacer.wasted();
+        assert!(
+            wasted < Duration::from_millis(8) && wasted > Duration::from_micros(7_900),
+            "{wasted:?}"
+        );
     }
 }

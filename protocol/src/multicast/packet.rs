@@ -72,12 +72,28 @@ pub fn peek(packet: &[u8]) -> Result<(Kind, SessionId), Malformed> {
         5 => Kind::Fin,
         _ => return Err(Malformed::Kind),
     };
-    // All flags are reserved: tagged data and a second tier will use them, and must not be misread by this version.
-    if flags != 0 {
+    // Flags that this version does not know mean something that it would misread.
+    let known = match kind {
+        Kind::Data | Kind::Announce | Kind::Join | Kind::Report => FLAG,
+        Kind::Fin => 0,
+    };
+    if flags & !known != 0 {
         Err(Malformed::Kind)
     } else {
         Ok((kind, session))
     }
+}
+
+/// The only flag. DATA: it carries a tag. ANNOUNCE: all DATA does. JOIN and REPORT: forged DATA came in.
+const FLAG: u8 = 1;
+
+/// Whether a packet that [`peek`] took has the flag.
+pub(crate) fn flagged(packet: &[u8]) -> bool {
+    packet.get(1).is_some_and(|flags| flags & FLAG != 0)
+}
+
+fn set_flag(packet: &mut [u8], on: bool) {
+    packet[1] |= if on { FLAG } else { 0 };
 }
 
 /// Appends the eight common bytes.
@@ -121,7 +137,9 @@ mod tests {
         assert_eq!(head(0x21, 0), Err(Malformed::Version));
         assert_eq!(head(0x10, 0), Err(Malformed::Kind));
         assert_eq!(head(0x16, 0), Err(Malformed::Kind));
-        assert_eq!(head(0x11, 1), Err(Malformed::Kind));
+        assert_eq!(head(0x11, 1), Ok((Kind::Data, SessionId(1))));
+        assert_eq!(head(0x11, 2), Err(Malformed::Kind));
+        assert_eq!(head(0x15, 1), Err(Malformed::Kind));
         assert_eq!(peek(&[0x11, 0, 0, 0, 1, 0, 0]), Err(Malformed::Short));
     }
 }

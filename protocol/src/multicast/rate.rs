@@ -1,21 +1,31 @@
-//! The rate of a session: cut when receivers say that they cannot follow, raised again when they can (protocol.md 9.2).
+//! The rate of a session: found between two bounds (protocol.md 9.2).
 //!
-//! Network loss does not count here: parity pays for it. Finding the rate of a network by itself is for another
-//! implementation of this type's three methods.
+//! It begins low and grows fast until somebody who counts cannot follow, or the driver cannot send more. From then on
+//! it stays just below what was too much, and tries from time to time whether more goes by now. Who counts, and what
+//! each can follow, is decided elsewhere.
 
 use std::time::Duration;
 
 use super::time::Time;
 use crate::units::Rate;
 
-/// What one report says about keeping up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// How full the receiver's fullest queue is, in 255ths.
-    pub fill: u8,
-    /// Packets that its socket dropped since its last report.
-    pub drops: u64,
-}
+/// Rate at which a session begins whose maximum is higher. On a network of 10 Mbit/s it costs half a megabyte until the
+/// first report; from here to 10 Gbit/s it takes an eighth of a second.
+pub const START: Rate = Rate::from_bits_per_second(200_000_000);
+
+/// Time between two steps upwards.
+const STEP: Duration = Duration::from_millis(10);
+/// Time after a cut in which the rate is left alone.
+const HOLD: Duration = Duration::from_millis(250);
+/// How often it is looked at whether the driver sends what the rate allows.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// One step upwards in thousandths of the rate: while nothing was ever too much, far below what was, near it, and while
+/// the driver does not even send what the rate allows.
+const FAST: u64 = 350;
+const FIRM: u64 = 80;
+const CAREFUL: u64 = 3;
+const LIMITED: u64 = 20;
 
 /// Finds the rate between two bounds.
 #[derive(Debug, Clone)]
@@ -23,39 +33,34 @@ pub struct RateControl {
     min: u64,
     max: u64,
     current: u64,
-    /// The rate at which receivers last could not follow.
-    ceiling: u64,
-    /// Last cut, or last step upwards after it.
-    changed_at: Time,
-    cut_at: Option<Time>,
+    /// The rate that was last too much; `None` while none was.
+    ceiling: Option<u64>,
+    /// The rate that is not passed until somebody has followed well.
+    reach: u64,
+    /// Up to when steps upwards were made.
+    stepped: Time,
+    /// The last cut.
+    cut: Option<Time>,
+    /// When it was last looked at what the driver sends, and the time that it had wasted by then.
+    looked: (Time, Duration),
+    /// Whether the driver sent less than the rate allowed.
+    limited: bool,
 }
 
-/// A receiver whose queues are as full as this (30 %) says so at once, and slows the sender.
-pub const FILL_HIGH: u8 = 77;
-/// With queues as full as this (70 %) it is about to lose what comes.
-const FILL_FULL: u8 = 179;
-
-/// Rate at which a session begins whose maximum is higher: what machines of today can take.
-const START: u64 = 1_000_000_000;
-
-/// Time in which one cut shows its effect: reports that come earlier speak of the old rate.
-const CUT_GAP: Duration = Duration::from_millis(20);
-/// Time without complaint after which the rate rises again, and the time between two steps upwards.
-const HOLD: Duration = Duration::from_millis(100);
-const STEP: Duration = Duration::from_millis(10);
-
 impl RateControl {
-    /// Begins at `max`, or at 1 Gbit/s when that is more; never goes above `max`, nor below `min`.
+    /// Begins at [`START`], or at `max` when that is less; never goes above `max`, nor below `min`.
     pub fn new(now: Time, min: Rate, max: Rate) -> Self {
-        let max = max.bits_per_second();
-        let min = min.bits_per_second().min(max);
+        let (min, max) = (min.bits_per_second(), max.bits_per_second());
         Self {
-            min,
+            min: min.min(max),
             max,
-            current: max.min(START),
-            ceiling: max,
-            changed_at: now,
-            cut_at: None,
+            current: START.bits_per_second().clamp(min.min(max), max),
+            ceiling: None,
+            reach: START.bits_per_second().saturating_mul(2),
+            stepped: now,
+            cut: None,
+            looked: (now, Duration::ZERO),
+            limited: false,
         }
     }
 
@@ -64,37 +69,90 @@ impl RateControl {
         Rate::from_bits_per_second(self.current)
     }
 
-    /// Takes what a receiver says.
-    pub fn on_report(&mut self, now: Time, sample: Sample) {
-        let keep = match sample.fill {
-            FILL_FULL.. => 50,
-            _ if sample.drops > 0 => 75,
-            FILL_HIGH.. => 88,
-            _ => return,
-        };
-        if self.cut_at.is_some_and(|cut| now.since(cut) < CUT_GAP) {
-            return;
-        }
-        self.ceiling = self.current;
-        self.current = (self.current / 100 * keep).max(self.min);
-        self.changed_at = now;
-        self.cut_at = Some(now);
+    /// Changes the bound that is never passed, as when another session begins or ends beside this one.
+    pub fn set_max(&mut self, max: Rate) {
+        self.max = max.bits_per_second();
+        self.min = self.min.min(self.max);
+        self.current = self.current.min(self.max);
     }
 
-    /// Takes that time passed: 3 % faster every 10 ms up to nine tenths of what was too much, then 0.3 %.
-    pub fn on_time(&mut self, now: Time) {
-        if self.current == self.max || self.cut_at.is_some_and(|cut| now.since(cut) < HOLD) {
-            self.changed_at = now;
+    /// Somebody followed well what was sent of late. Before that is said again, the rate may become twice as much, less
+    /// once something was too much, and little more near that.
+    pub fn followed(&mut self) {
+        let percent = match self.ceiling {
+            None => 200,
+            Some(ceiling) if self.current < ceiling / 10 * 9 => 130,
+            Some(ceiling) if self.current < ceiling / 10 * 11 => 105,
+            Some(_) => 130,
+        };
+        self.reach = self.reach.max(self.current / 100 * percent);
+    }
+
+    /// The queues of somebody who counts can follow no faster than `limit`, at present.
+    pub fn cut(&mut self, now: Time, limit: Rate) {
+        self.lower(now, limit, self.current);
+    }
+
+    /// The lines of those who count carry no more than `limit`.
+    pub fn cut_to_line(&mut self, now: Time, limit: Rate) {
+        self.lower(now, limit, limit.bits_per_second());
+    }
+
+    fn lower(&mut self, now: Time, limit: Rate, ceiling: u64) {
+        let limit = limit.bits_per_second().max(self.min);
+        if limit < self.current {
+            self.ceiling = Some(ceiling);
+            self.current = limit;
+            self.reach = limit;
+            (self.stepped, self.cut) = (now, Some(now));
+        }
+    }
+
+    /// The last cut, from `before`, changed nothing for those who complained: it was not the rate.
+    pub fn restore(&mut self, now: Time, before: Rate) {
+        self.current = before.bits_per_second().clamp(self.current, self.max);
+        self.reach = self.reach.max(self.current);
+        (self.ceiling, self.stepped, self.cut) = (None, now, None);
+    }
+
+    /// Takes that time passed, of which the driver has let `wasted` go by so far in which packets might have been sent.
+    pub fn on_time(&mut self, now: Time, wasted: Duration) {
+        self.look(now, wasted);
+        if self.current >= self.max || self.cut.is_some_and(|cut| now.since(cut) < HOLD) {
+            self.stepped = now;
             return;
         }
-        while now.since(self.changed_at) >= STEP && self.current < self.max {
-            self.changed_at = self.changed_at + STEP;
-            let permille = if self.current < self.ceiling / 10 * 9 {
-                30
-            } else {
-                3
+        while now.since(self.stepped) >= STEP && self.current < self.max {
+            self.stepped = self.stepped + STEP;
+            let permille = match self.ceiling {
+                _ if self.limited => LIMITED,
+                None => FAST,
+                Some(ceiling) if self.current < ceiling / 10 * 9 => FIRM,
+                Some(ceiling) if self.current < ceiling / 10 * 11 => CAREFUL,
+                // It was too much once, and is no more.
+                Some(_) => FIRM,
             };
-            self.current = (self.current + self.current / 1000 * permille + 1).min(self.max);
+            let next = self.current.saturating_add(self.current / 1000 * permille + 1);
+            self.current = next.min(self.max).min(self.reach.max(self.current));
+        }
+    }
+
+    /// Keeps the rate near what the driver really sends: otherwise a cut would be none.
+    fn look(&mut self, now: Time, wasted: Duration) {
+        let span = now.since(self.looked.0);
+        if span < LOOK {
+            return;
+        }
+        let lost = wasted.saturating_sub(self.looked.1).min(span);
+        self.looked = (now, wasted);
+        // A fifth of the time wasted may be chance; what remains gets a quarter on top, to find out whether more goes.
+        self.limited = lost * 5 > span;
+        if self.limited {
+            let sent = (span - lost).as_micros() * 5 / 4;
+            let scaled = u128::from(self.current) * sent / span.as_micros().max(1);
+            let scaled = u64::try_from(scaled).unwrap_or(self.current);
+            self.current = scaled.clamp(self.min, self.current);
+            self.stepped = now;
         }
     }
 }
@@ -103,39 +161,84 @@ impl RateControl {
 mod tests {
     use super::*;
 
+    const MBIT: u64 = 1_000_000;
+
     fn rate(bits: u64) -> Rate {
         Rate::from_bits_per_second(bits)
     }
 
-    #[test]
-    fn drops_and_full_queues_cut_once_per_gap() {
-        let mut control = RateControl::new(Time::ZERO, rate(1_000), rate(1_000_000));
-        let at = |ms| Time::from_start(Duration::from_millis(ms));
-        control.on_report(at(0), Sample { fill: 76, drops: 0 });
-        assert_eq!(control.rate(), rate(1_000_000));
-        control.on_report(at(1), Sample { fill: 77, drops: 0 });
-        control.on_report(at(2), Sample { fill: 255, drops: 9 });
-        assert_eq!(control.rate(), rate(880_000));
-        control.on_report(at(21), Sample { fill: 0, drops: 1 });
-        assert_eq!(control.rate(), rate(660_000));
+    fn at(ms: u64) -> Time {
+        Time::from_start(Duration::from_millis(ms))
+    }
+
+    fn control(max: u64) -> RateControl {
+        RateControl::new(Time::ZERO, rate(MBIT), rate(max * MBIT))
+    }
+
+    /// Time passes, and everybody follows.
+    fn rise(control: &mut RateControl, span: std::ops::Range<u64>) {
+        for ms in span {
+            control.followed();
+            control.on_time(at(ms), Duration::ZERO);
+        }
     }
 
     #[test]
-    fn the_rate_stays_between_its_bounds_and_recovers() {
-        let mut control = RateControl::new(Time::ZERO, rate(100_000), rate(1_000_000));
-        let at = |ms| Time::from_start(Duration::from_millis(ms));
-        (0..100).for_each(|n| control.on_report(at(n * 20), Sample { fill: 255, drops: 1 }));
-        assert_eq!(control.rate(), rate(100_000));
-        let mut last = control.rate();
-        for ms in 1_980..20_000 {
-            control.on_time(at(ms));
-            assert!(control.rate() >= last && control.rate() <= rate(1_000_000));
-            assert!(
-                ms >= 2_080 || control.rate() == rate(100_000),
-                "holds before it rises"
-            );
-            last = control.rate();
+    fn it_reaches_ten_gigabits_in_150_ms_and_never_passes_the_maximum() {
+        let mut control = control(10_000);
+        assert_eq!(control.rate(), START);
+        control.on_time(at(100), Duration::ZERO);
+        assert_eq!(control.rate(), rate(400 * MBIT), "nobody has followed yet");
+        rise(&mut control, 100..250);
+        assert_eq!(control.rate(), rate(10_000 * MBIT));
+        control.set_max(rate(300 * MBIT));
+        control.on_time(at(300), Duration::ZERO);
+        assert_eq!(control.rate(), rate(300 * MBIT));
+    }
+
+    #[test]
+    fn after_a_cut_it_holds_then_rises_fast_to_nine_tenths_and_slowly_past_them() {
+        let mut control = control(10_000);
+        rise(&mut control, 0..200);
+        control.cut(at(200), rate(1_000 * MBIT));
+        control.cut(at(200), rate(2_000 * MBIT));
+        control.on_time(at(449), Duration::ZERO);
+        assert_eq!(
+            control.rate(),
+            rate(1_000 * MBIT),
+            "a higher limit is none, and it holds"
+        );
+        rise(&mut control, 449..800);
+        let nine = control.rate().bits_per_second();
+        assert!((9_000 * MBIT..9_900 * MBIT).contains(&nine), "{nine}");
+        rise(&mut control, 800..900);
+        let later = control.rate().bits_per_second();
+        assert!((nine..nine / 100 * 104).contains(&later), "{later} after {nine}");
+    }
+
+    #[test]
+    fn a_cut_for_nothing_is_taken_back_at_once_and_none_goes_below_the_minimum() {
+        let mut control = control(10_000);
+        let before = control.rate();
+        control.cut(at(1), rate(1));
+        assert_eq!(control.rate(), rate(MBIT));
+        control.restore(at(2), before);
+        assert_eq!(control.rate(), before);
+    }
+
+    #[test]
+    fn it_stays_near_what_the_driver_sends() {
+        let mut control = control(100_000);
+        let mut wasted = Duration::ZERO;
+        for ms in 1..2_000u64 {
+            // The driver sends 2 Gbit/s at most.
+            let over = control.rate().bits_per_second().saturating_sub(2_000 * MBIT);
+            wasted += Duration::from_millis(1) * u32::try_from(over / MBIT).unwrap()
+                / u32::try_from(control.rate().bits_per_second() / MBIT).unwrap();
+            control.followed();
+            control.on_time(at(ms), wasted);
+            let found = (2_000 * MBIT..3_000 * MBIT).contains(&control.rate().bits_per_second());
+            assert!(ms < 200 || found, "{:?} at {ms}", control.rate());
         }
-        assert_eq!(last, rate(1_000_000));
     }
 }

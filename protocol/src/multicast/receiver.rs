@@ -11,8 +11,8 @@ use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::multicast::fec::Gathered;
-use crate::multicast::key::{ReceiverId, ReceiverKeys, SessionId};
-use crate::multicast::limits::{QUIET_PACKETS, WIRE_OVERHEAD_BYTES};
+use crate::multicast::key::{ReceiverId, ReceiverKeys, SessionId, TagKey};
+use crate::multicast::limits::{QUIET_PACKETS, SAMPLE_PACKETS, SAMPLE_TIME, WIRE_OVERHEAD_BYTES};
 use crate::multicast::packet::{self, Announce, Data, Fin, Kind, Malformed, Phase, Reason, Report};
 use crate::multicast::set::ChunkSet;
 use crate::multicast::stats::ReceiverStats;
@@ -56,6 +56,8 @@ pub enum ReceiverEvent {
     Complete,
     /// The sender ended the session.
     Finished(Reason),
+    /// The sender does not wait for this receiver any more, because it follows too slowly: the session is over for it.
+    Parted,
     /// Nothing was heard of the sender for the configured time.
     Silent,
 }
@@ -77,8 +79,13 @@ pub struct Receiver {
     reporter: Reporter,
     rng: Xoshiro256PlusPlus,
     heard: Option<Heard>,
+    /// Checks data packets that carry a tag; all do when `tagged`.
+    data_key: TagKey,
+    tagged: bool,
     /// Highest packet number that is plausible.
     highest: u64,
+    /// Where the present look at the loss began: highest number, packets, time.
+    counted: (u64, u64, Time),
     /// At which packet number quiet chunks are looked for again.
     scan_at: u64,
     seq: u64,
@@ -98,7 +105,10 @@ impl Receiver {
             reporter: Reporter::new(now + wait),
             rng,
             heard: None,
+            data_key: config.keys.group.data(),
+            tagged: false,
             highest: 0,
+            counted: (0, 0, now),
             scan_at: QUIET_PACKETS,
             seq: 0,
             silent_at: now + config.silence,
@@ -119,6 +129,8 @@ impl Receiver {
         let wait = self.config.join_spread * self.rng.random_range(0..=1000) / 1000;
         self.reporter = Reporter::new(now + wait);
         (self.heard, self.highest, self.scan_at, self.seq) = (None, 0, QUIET_PACKETS, 0);
+        self.counted = (0, self.stats.packets, now);
+        (self.data_key, self.tagged) = (self.config.keys.group.data(), false);
         self.silent_at = now + self.config.silence;
         (self.ended, self.complete) = (false, false);
         self.gathering.restart();
@@ -200,6 +212,7 @@ impl Receiver {
             .count();
         let report = Report {
             join,
+            poisoned: self.stats.rejected > 0,
             session: self.config.session,
             seq: self.seq,
             receiver: self.config.receiver,
@@ -249,6 +262,12 @@ impl Receiver {
 
     fn on_data(&mut self, now: Time, packet: &[u8]) -> Result<(), Malformed> {
         let data = Data::decode(packet)?;
+        if Data::check(packet, &self.data_key).is_none_or(|right| !right)
+            && (self.tagged || packet::flagged(packet))
+        {
+            self.stats.refused.tag += 1;
+            return Ok(());
+        }
         let geometry = &self.config.geometry;
         if packet.len() != geometry.packet_bytes() {
             return Err(Malformed::Length);
@@ -276,12 +295,25 @@ impl Receiver {
         self.stats.packets += 1;
         if self.heard.is_some() && data.tx_seq > self.highest {
             self.highest = data.tx_seq;
+            self.look_at_loss(now);
             if self.highest >= self.scan_at {
                 self.scan_at = self.highest + QUIET_PACKETS;
                 self.find_quiet(now, self.highest.saturating_sub(QUIET_PACKETS));
             }
         }
         Ok(())
+    }
+
+    /// Has a report sent at once when the loss is another than the last report could tell.
+    fn look_at_loss(&mut self, now: Time) {
+        let (highest, packets, at) = self.counted;
+        let sent = self.highest - highest;
+        if sent < SAMPLE_PACKETS || now.since(at) < SAMPLE_TIME {
+            return;
+        }
+        self.counted = (self.highest, self.stats.packets, now);
+        let lost = sent.saturating_sub(self.stats.packets - packets);
+        self.reporter.on_loss(now, lost.saturating_mul(1_000_000) / sent);
     }
 
     /// Whether a packet number can be, by the last announce. Data packets carry no tag, and a forged number that were
@@ -329,6 +361,10 @@ impl Receiver {
             seq, tx_seq, rate, ..
         } = *announce;
         self.stats.announces += 1;
+        if self.heard.is_none() {
+            // What was sent before it came is no loss.
+            self.counted = (tx_seq.max(self.highest), self.stats.packets, now);
+        }
         self.heard = Some(Heard {
             at: now,
             seq,
@@ -337,6 +373,13 @@ impl Receiver {
         });
         self.highest = self.highest.max(tx_seq);
         self.silent_at = now + self.config.silence;
+        self.tagged |= announce.tagged;
+        if announce.parted.contains(&self.config.receiver) && !self.ended && !self.complete {
+            self.ended = true;
+            self.reporter.finish();
+            self.events.push_back(ReceiverEvent::Parted);
+            return;
+        }
         for &chunk in &announce.unreadable {
             if self.gathering.have(chunk) {
                 self.stats.given_up += 1;

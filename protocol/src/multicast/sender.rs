@@ -2,6 +2,9 @@
 
 mod announcer;
 mod config;
+mod follower;
+mod following;
+mod history;
 mod registry;
 mod store;
 mod transmit;
@@ -15,7 +18,7 @@ pub use config::{SenderConfig, SenderEvent, Transmit};
 pub use registry::Peer;
 pub use store::{Load, LoadError, Loaded};
 
-use crate::multicast::key::ReceiverId;
+use crate::multicast::key::{ReceiverId, TagKey};
 use crate::multicast::limits::{EVENTS, FINS, REPORT_CHUNKS, WIRE_OVERHEAD_BYTES};
 use crate::multicast::pace::Pacer;
 use crate::multicast::packet::{self, Kind, Malformed, Reason, Report, WHOLE};
@@ -24,6 +27,8 @@ use crate::multicast::stats::SenderStats;
 use crate::multicast::time::{Time, earlier};
 use crate::units::Rate;
 use announcer::Announcer;
+use following::{Advice, Cause, Following, Sending};
+use history::History;
 use registry::{Heard, Registry};
 use store::{Store, Wanted};
 use wants::{Answer, Ask, Wants};
@@ -61,6 +66,11 @@ pub struct Sender {
     window: Window,
     pacer: Pacer,
     rate: RateControl,
+    following: Following,
+    history: History,
+    /// Makes the tags of data packets, once somebody has noticed forged ones.
+    data_key: TagKey,
+    tagged: bool,
     announcer: Announcer,
     tx_seq: u64,
     census_at: Time,
@@ -81,6 +91,10 @@ impl Sender {
             window: Window::default(),
             pacer: Pacer::new(now),
             rate: RateControl::new(now, config.rate_min, config.rate_max),
+            following: Following::default(),
+            history: History::default(),
+            data_key: config.key.data(),
+            tagged: false,
             announcer: Announcer::new(now),
             tx_seq: 0,
             census_at: now + CENSUS,
@@ -102,13 +116,10 @@ impl Sender {
 
     /// Takes that time passed. To be called when [`poll_timeout`](Self::poll_timeout) says so; earlier does no harm.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.rate.on_time(now);
+        self.rate.on_time(now, self.pacer.wasted());
         if now >= self.census_at {
             self.census_at = now + CENSUS;
-            let silent = self.registry.expire(now);
-            silent
-                .into_iter()
-                .for_each(|id| self.event(SenderEvent::Silent(id)));
+            self.census(now);
         }
         self.advance(now);
     }
@@ -158,7 +169,13 @@ impl Sender {
                 self.announce(now, buffer)
             }
             State::Waiting { .. } => return None,
-            State::Open => self.batch(now, buffer)?,
+            State::Open => {
+                let batch = self.batch(now, buffer);
+                if batch.is_none() {
+                    self.pacer.rest(now);
+                }
+                batch?
+            }
         };
         let wire = (u64_from(transmit.segment) + WIRE_OVERHEAD_BYTES) * u64_from(transmit.count);
         self.pacer.spend(now, wire, self.rate.rate());
@@ -256,25 +273,74 @@ impl Sender {
     }
 
     fn on_report(&mut self, now: Time, report: &Report, len: usize) {
-        let (heard, sample) = self.registry.on_report(now, report);
+        let heard = self.registry.on_report(now, report);
         match heard {
             Heard::Replayed => return self.stats.refused.replayed += 1,
             Heard::Crowd => return self.stats.refused.crowd += 1,
+            Heard::Parted => return self.announcer.part(report.receiver),
             Heard::Joined => self.event(SenderEvent::Joined(report.receiver)),
             Heard::Done => self.event(SenderEvent::Done(report.receiver)),
             Heard::Known => {}
         }
         self.stats.reports += 1;
         self.stats.report_bytes += u64_from(len);
-        self.rate.on_time(now);
-        self.rate.on_report(now, sample);
+        self.follow(now, report);
+        if report.poisoned && !self.tagged {
+            self.tagged = true;
+            self.announcer.urge();
+            self.event(SenderEvent::Tagged);
+        }
         if report.join || heard == Heard::Joined {
             self.announcer.urge();
         }
-        if matches!(self.state, State::Waiting { .. } | State::Open) && !report.done() {
+        if matches!(self.state, State::Waiting { .. } | State::Open)
+            && !report.done()
+            && !self.following.is_straggler(report.receiver)
+        {
             self.take_wants(now, report, heard == Heard::Joined);
         }
         self.advance(now);
+    }
+
+    /// Lets the rate follow what the report says.
+    fn follow(&mut self, now: Time, report: &Report) {
+        self.rate.on_time(now, self.pacer.wasted());
+        let sending = Sending {
+            now,
+            rate: self.rate.rate(),
+            tx_seq: self.tx_seq,
+            history: &self.history,
+            wire: u64_from(self.config.geometry.packet_bytes()) + WIRE_OVERHEAD_BYTES,
+        };
+        match self.following.on_report(&sending, report) {
+            Advice::Keep => {}
+            Advice::Good => self.rate.followed(),
+            Advice::Cut(limit, Cause::Network) => self.rate.cut_to_line(now, limit),
+            Advice::Cut(limit, Cause::Queues) => self.rate.cut(now, limit),
+            Advice::Restore(before) => self.rate.restore(now, before),
+        }
+    }
+
+    /// Looks who is silent, and who is a straggler for too long.
+    fn census(&mut self, now: Time) {
+        for id in self.registry.expire(now) {
+            self.following.forget(id);
+            self.event(SenderEvent::Silent(id));
+        }
+        let parted = self
+            .following
+            .census(now, self.rate.rate(), self.registry.report_period());
+        for id in parted {
+            self.registry.part(id);
+            self.announcer.part(id);
+            self.stats.parted += 1;
+            self.event(SenderEvent::Parted(id));
+        }
+    }
+
+    /// Changes the bound of the rate, as when another session begins or ends beside this one.
+    pub fn set_rate_max(&mut self, max: Rate) {
+        self.rate.set_max(max);
     }
 
     /// Counts a report's wants. Only the first report of a receiver may name more chunks than one section has.

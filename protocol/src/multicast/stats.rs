@@ -71,6 +71,8 @@ pub struct SenderStats {
     pub stale: u64,
     /// Wants that nobody renewed.
     pub expired: u64,
+    /// Stragglers that were sent to another transport.
+    pub parted: u64,
     /// Chunks that the driver could not read.
     pub unreadable: u64,
     /// Most stored bytes held at a time, parity included.

@@ -132,11 +132,13 @@ fn reordering_and_duplicates_cost_nothing_but_their_own_packets() {
 }
 
 #[test]
-fn flipped_bits_are_never_accepted_and_poisoned_chunks_come_another_way() {
+fn flipped_bits_are_never_accepted_and_have_the_session_use_tags() {
     let mut spec = Spec::new(5_000);
     (spec.down.corrupt, spec.up.corrupt) = (3_000, 50_000);
     let outcome = run(Scenario::new(6, 6, spec));
-    assert!(outcome.rejected > 0 && outcome.fetched > 0, "{outcome:?}");
+    let caught: u64 = outcome.receivers.iter().map(|r| r.refused.tag).sum();
+    assert!(outcome.rejected > 0 && caught > 0, "{outcome:?}");
+    assert!(outcome.rejected < 20, "tags end it: {}", outcome.rejected);
     assert!(outcome.sender.refused.total() > 0);
 }
 
@@ -300,7 +302,7 @@ fn who_knows_no_key_can_spoil_chunks_but_not_the_session() {
         outcome
             .receivers
             .iter()
-            .all(|r| r.refused.total() > 0 && r.implausible > 0),
+            .all(|r| r.refused.total() > 0 && r.refused.tag > 0),
         "{outcome:?}"
     );
     assert!(outcome.rejected > 0, "forged symbols are found out by the hash");

@@ -68,6 +68,7 @@ pub(crate) struct World {
     sender_wake: Option<Time>,
     finished: Option<(Reason, Time)>,
     silent: BTreeSet<ReceiverId>,
+    parted: BTreeSet<ReceiverId>,
     nodes: Vec<Node>,
     attacker: Attacker,
     /// Bytes above the rate at the last transmission.
@@ -125,6 +126,7 @@ impl World {
             sender_wake: None,
             finished: None,
             silent: BTreeSet::new(),
+            parted: BTreeSet::new(),
             nodes: scenario.receivers.iter().map(node).collect(),
             attacker: Attacker::default(),
             bucket: 0.0,
@@ -312,7 +314,11 @@ impl World {
             match event {
                 SenderEvent::Finished(reason) => self.finished = Some((reason, self.now)),
                 SenderEvent::Silent(id) => _ = self.silent.insert(id),
-                SenderEvent::Joined(_) | SenderEvent::Done(_) | SenderEvent::Started => {}
+                SenderEvent::Parted(id) => _ = self.parted.insert(id),
+                SenderEvent::Joined(_)
+                | SenderEvent::Done(_)
+                | SenderEvent::Started
+                | SenderEvent::Tagged => {}
             }
         }
     }
@@ -456,6 +462,13 @@ impl World {
                         Event::Fetched(index, life, chunk),
                     ));
                 }
+                ReceiverEvent::Parted => {
+                    let left = machine
+                        .missing()
+                        .iter()
+                        .map(|chunk| Event::Fetched(index, life, chunk));
+                    out.extend(left.map(|event| (self.now + Duration::from_millis(50), event)));
+                }
                 ReceiverEvent::Complete => {}
                 ReceiverEvent::Finished(reason) => assert_eq!(reason, Reason::Done),
                 ReceiverEvent::Silent => panic!("the sender was not silent for an hour"),
@@ -499,7 +512,7 @@ impl World {
                 "a wrong byte was accepted"
             );
             assert!(
-                node.disk.insert(chunk, bytes).is_none(),
+                node.disk.insert(chunk, bytes).is_none() || node.fetched > 0,
                 "chunk {chunk} came twice"
             );
             machine.accept(now, chunk);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt;
 use simulcast_protocol::control::SessionOffer;
 
-use super::conduct::{Notice, Order};
+use super::conduct::{Choice, Notice, Order};
 use super::interface::towards;
 use super::{Fetch, Inlet, Transport};
 use crate::http::HttpError;
@@ -46,6 +46,11 @@ pub enum MulticastError {
         /// How many chunks.
         missing: u32,
     },
+    /// It follows too slowly, and the others do not wait for it.
+    #[error(
+        "this machine takes less than half of what the others of the multicast session to {0} take, or loses too much"
+    )]
+    Parted(SocketAddr),
     /// The sender cannot read some chunks, or sends wrong bytes for them.
     #[error("multicast could not bring {0} chunks")]
     GaveUp(u32),
@@ -63,6 +68,10 @@ impl MulticastError {
             ),
             Self::Receive(_) | Self::Ended { .. } => {
                 "start again: only what is missing is fetched; --transport auto fetches the rest by HTTP"
+                    .to_owned()
+            }
+            Self::Parted(_) => {
+                "look at the speed of its link, at its cable and at its disk; --transport auto fetches the rest by HTTP"
                     .to_owned()
             }
             Self::GaveUp(_) => "run si-fsck on the image server: it names damaged chunks".to_owned(),
@@ -105,6 +114,9 @@ pub(super) fn over_multicast(
         let (group, missing) = (offer.group, summary.missing.count());
         let error = match summary.end {
             End::Complete => return Err(MulticastError::GaveUp(missing)),
+            // Others go on with the session; HTTP does not hold them back.
+            End::Parted if order.choice == Choice::Auto => return Err(MulticastError::Parted(group)),
+            End::Parted => MulticastError::Parted(group),
             End::Silent if summary.stats.announces == 0 => MulticastError::NotReached(group),
             End::Silent | End::Finished(_) | End::Cancelled => MulticastError::Ended { group, missing },
         };

@@ -302,6 +302,7 @@ impl Driver<'_> {
                 }
                 ReceiverEvent::Complete => {}
                 ReceiverEvent::Finished(reason) => self.end = Some(End::Finished(reason)),
+                ReceiverEvent::Parted => self.end = Some(End::Parted),
                 ReceiverEvent::Silent => self.end = Some(End::Silent),
             }
         }

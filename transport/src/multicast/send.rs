@@ -333,6 +333,15 @@ impl Driver {
                 SenderEvent::Silent(id) => {
                     tracing::warn!(receiver = id.0, "silent: the session goes on without it")
                 }
+                SenderEvent::Parted(id) => {
+                    tracing::warn!(
+                        receiver = id.0,
+                        "follows too slowly: it is sent to another transport"
+                    );
+                }
+                SenderEvent::Tagged => {
+                    tracing::warn!("somebody forges data packets: they carry tags from now on")
+                }
                 SenderEvent::Started => {
                     self.begun.store(true, Ordering::Relaxed);
                     tracing::info!("sending");

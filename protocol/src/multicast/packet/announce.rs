@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::bytes::Writer;
-use super::{Kind, Malformed, read_control_head, write_head};
+use super::{Kind, Malformed, flagged, read_control_head, set_flag, write_head};
 use crate::id::ManifestId;
-use crate::multicast::key::{SessionId, TagKey};
-use crate::multicast::limits::{PLANS, UNREADABLE};
+use crate::multicast::key::{ReceiverId, SessionId, TagKey};
+use crate::multicast::limits::{PARTED, PLANS, UNREADABLE};
 use crate::units::Rate;
 
 /// What the sender is doing.
@@ -60,6 +60,10 @@ pub struct Announce {
     pub plans: Vec<Plan>,
     /// Chunks that it cannot read; at most [`UNREADABLE`], by turns when there are more.
     pub unreadable: Vec<u32>,
+    /// Stragglers that are to go on by another transport; at most [`PARTED`].
+    pub parted: Vec<ReceiverId>,
+    /// Whether all data packets carry a tag from now on.
+    pub tagged: bool,
 }
 
 /// Why a session ended.
@@ -87,6 +91,7 @@ impl Announce {
     pub fn encode(&self, key: &TagKey, packet: &mut Vec<u8>) {
         let mut to = Writer(packet);
         write_head(&mut to, Kind::Announce, 0, self.session);
+        set_flag(to.0, self.tagged);
         to.u64(self.seq);
         to.bytes(self.manifest.as_bytes());
         to.u64(self.tx_seq);
@@ -103,8 +108,10 @@ impl Announce {
             Phase::Idle => 2,
         });
         let (plans, unreadable) = (self.plans.len().min(PLANS), self.unreadable.len().min(UNREADABLE));
+        let parted = self.parted.len().min(PARTED);
         to.u8(u8::try_from(plans).expect("PLANS fits a byte"));
         to.u8(u8::try_from(unreadable).expect("UNREADABLE fits a byte"));
+        to.u8(u8::try_from(parted).expect("PARTED fits a byte"));
         for plan in &self.plans[..plans] {
             to.u32(plan.chunk);
             to.u16(plan.symbols);
@@ -112,6 +119,9 @@ impl Announce {
         self.unreadable[..unreadable]
             .iter()
             .for_each(|&chunk| to.u32(chunk));
+        self.parted[..parted]
+            .iter()
+            .for_each(|receiver| to.u64(receiver.0));
         key.seal(packet);
     }
 
@@ -132,7 +142,9 @@ impl Announce {
             _ => return Err(Malformed::Field),
         };
         let (plan_count, unreadable_count) = (usize::from(reader.u8()?), usize::from(reader.u8()?));
-        if plan_count > PLANS || unreadable_count > UNREADABLE || rate == 0 || seq == 0 || done > receivers {
+        let parted_count = usize::from(reader.u8()?);
+        let long = plan_count > PLANS || unreadable_count > UNREADABLE || parted_count > PARTED;
+        if long || rate == 0 || seq == 0 || done > receivers {
             return Err(Malformed::Field);
         }
         let mut plans = Vec::with_capacity(plan_count);
@@ -145,6 +157,10 @@ impl Announce {
         let mut unreadable = Vec::with_capacity(unreadable_count);
         for _ in 0..unreadable_count {
             unreadable.push(reader.u32()?);
+        }
+        let mut parted = Vec::with_capacity(parted_count);
+        for _ in 0..parted_count {
+            parted.push(ReceiverId(reader.u64()?));
         }
         reader.end()?;
         let rate = Rate::from_bits_per_second(rate);
@@ -163,6 +179,8 @@ impl Announce {
             phase,
             plans,
             unreadable,
+            parted,
+            tagged: flagged(body),
         })
     }
 }
@@ -220,12 +238,14 @@ mod tests {
             phase in prop::sample::select(vec![Phase::Waiting, Phase::Sending, Phase::Idle]),
             plans in prop::collection::vec((any::<u32>(), any::<u16>()), 0..=PLANS),
             unreadable in prop::collection::vec(any::<u32>(), 0..=UNREADABLE),
+            parted in prop::collection::vec(any::<u64>(), 0..=PARTED), tagged: bool,
         ) -> Announce {
             Announce {
                 session: SessionId(session), seq, manifest: ManifestId::from_bytes(manifest), tx_seq,
                 rate: Rate::from_bits_per_second(rate), receivers, done: receivers / 3, wanted,
                 report_period: Duration::from_millis(report_ms.into()), nak_window: Duration::from_millis(nak_ms.into()),
-                expected_deficit, phase, unreadable,
+                expected_deficit, phase, unreadable, tagged,
+                parted: parted.into_iter().map(ReceiverId).collect(),
                 plans: plans.into_iter().map(|(chunk, symbols)| Plan { chunk, symbols }).collect(),
             }
         }
@@ -242,7 +262,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(mut body: Vec<u8>, head in prop::sample::select(vec![0x12u8, 0x15])) {
-            if body.len() > 4 { body[0] = head; body[1..4].fill(0); }
+            if body.len() > 4 { body[0] = head; body[1] &= 1; body[2..4].fill(0); }
             if let Ok(announce) = Announce::decode(&body) {
                 let mut packet = Vec::new();
                 announce.encode(&key(), &mut packet);
@@ -280,15 +300,18 @@ mod tests {
                 symbols: 13,
             }],
             unreadable: vec![14],
+            parted: vec![ReceiverId(15)],
+            tagged: true,
         };
         let mut packet = Vec::new();
         announce.encode(&key(), &mut packet);
-        let mut expected = vec![0x12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+        let mut expected = vec![0x12, 1, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
         expected.extend([3; 32]);
         expected.extend([
             4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 6, 0, 0, 0, 8, 0, 0, 0,
         ]);
-        expected.extend([9, 0, 10, 0, 11, 0, 2, 1, 1, 12, 0, 0, 0, 13, 0, 14, 0, 0, 0]);
+        expected.extend([9, 0, 10, 0, 11, 0, 2, 1, 1, 1, 12, 0, 0, 0, 13, 0, 14, 0, 0, 0]);
+        expected.extend([15, 0, 0, 0, 0, 0, 0, 0]);
         key().seal(&mut expected);
         assert_eq!(packet, expected);
 

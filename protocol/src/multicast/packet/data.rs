@@ -1,8 +1,9 @@
 //! The data packet (protocol.md 3): one symbol of one chunk.
 
 use super::bytes::{Reader, Writer};
-use super::{Kind, Malformed, peek, write_head};
-use crate::multicast::key::SessionId;
+use super::{Kind, Malformed, flagged, peek, set_flag, write_head};
+use crate::multicast::key::{DATA_TAG_BYTES, SessionId, TagKey};
+use crate::multicast::limits::DATA_HEADER_BYTES;
 
 /// One symbol on its way from the sender to the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +20,10 @@ pub struct Data<'a> {
     pub payload: &'a [u8],
 }
 
-/// Room for the tag of data packets. It is zero as long as data packets are not tagged.
-const TAG: [u8; 12] = [0; 12];
+/// Where the tag stands: it fills the header up.
+const TAG_AT: usize = DATA_HEADER_BYTES - DATA_TAG_BYTES;
+/// What stands there in packets without one.
+const NO_TAG: [u8; DATA_TAG_BYTES] = [0; DATA_TAG_BYTES];
 
 impl<'a> Data<'a> {
     /// Appends the packet to `to`.
@@ -29,11 +32,27 @@ impl<'a> Data<'a> {
         write_head(&mut to, Kind::Data, self.symbol, self.session);
         to.u32(self.chunk);
         to.u64(self.tx_seq);
-        to.bytes(&TAG);
+        to.bytes(&NO_TAG);
         to.bytes(self.payload);
     }
 
-    /// Reads a packet; whether chunk, symbol and length fit the session is for the receiver to check.
+    /// Gives a packet, as [`encode`](Self::encode) made it, a tag.
+    pub fn seal(packet: &mut [u8], key: &TagKey) {
+        set_flag(packet, true);
+        let (head, rest) = packet.split_at_mut(TAG_AT);
+        let (tag, payload) = rest.split_at_mut(DATA_TAG_BYTES);
+        tag.copy_from_slice(&key.data_tag(head, payload));
+    }
+
+    /// Whether a packet has a tag, and it is right; `None` without one.
+    pub fn check(packet: &[u8], key: &TagKey) -> Option<bool> {
+        let (head, rest) = packet.split_at_checked(TAG_AT).filter(|_| flagged(packet))?;
+        let (tag, payload) = rest.split_first_chunk()?;
+        Some(key.is_data_tag(tag, head, payload))
+    }
+
+    /// Reads a packet; whether a tag is right, and whether chunk, symbol and length fit the session, is for the receiver to
+    /// check.
     pub fn decode(packet: &'a [u8]) -> Result<Self, Malformed> {
         let (kind, session) = peek(packet)?;
         if kind != Kind::Data {
@@ -42,7 +61,7 @@ impl<'a> Data<'a> {
         let mut reader = Reader::new(packet);
         let (_, symbol, _) = (reader.u16()?, reader.u16()?, reader.u32()?);
         let (chunk, tx_seq) = (reader.u32()?, reader.u64()?);
-        if reader.array()? != TAG || tx_seq == 0 {
+        if reader.array()? != NO_TAG && !flagged(packet) || tx_seq == 0 {
             return Err(Malformed::Field);
         }
         Ok(Self {
@@ -89,12 +108,32 @@ mod tests {
         }
 
         #[test]
+        fn tags_tell_every_change(payload: Vec<u8>, at: prop::sample::Index, bit in 0u8..8) {
+            let key = TagKey::from_bytes([7; 32]);
+            let data = Data { session: SessionId(1), symbol: 2, chunk: 3, tx_seq: 4, payload: &payload };
+            let mut packet = Vec::new();
+            data.encode(&mut packet);
+            prop_assert_eq!(Data::check(&packet, &key), None);
+            Data::seal(&mut packet, &key);
+            prop_assert_eq!(Data::check(&packet, &key), Some(true));
+            prop_assert_eq!(Data::check(&packet, &TagKey::from_bytes([8; 32])), Some(false));
+            prop_assert_eq!(Data::decode(&packet), Ok(data));
+            let at = at.index(packet.len());
+            packet[at] ^= 1 << bit;
+            prop_assert_ne!(Data::check(&packet, &key), Some(true));
+        }
+
+        #[test]
         fn never_panics(bytes: Vec<u8>, first in 0u8..0x30) {
             let mut bytes = bytes;
             if let Some(byte) = bytes.first_mut() { *byte = first; }
             if let Ok(data) = Data::decode(&bytes) {
                 let mut again = Vec::new();
                 data.encode(&mut again);
+                if flagged(&bytes) {
+                    again[1] = 1;
+                    again[TAG_AT..DATA_HEADER_BYTES].copy_from_slice(&bytes[TAG_AT..DATA_HEADER_BYTES]);
+                }
                 prop_assert_eq!(again, bytes);
             }
         }

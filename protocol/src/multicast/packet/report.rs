@@ -1,7 +1,7 @@
 //! What a receiver tells the sender (protocol.md 5): its state, its deficits (NAKs) and what it lacks entirely.
 
 use super::bytes::Writer;
-use super::{Kind, Malformed, read_control_head, write_head};
+use super::{Kind, Malformed, flagged, read_control_head, set_flag, write_head};
 use crate::multicast::key::{ReceiverId, SessionId, TagKey};
 use crate::multicast::limits::{BITMAP_BYTES, WANTS};
 
@@ -33,6 +33,8 @@ pub struct Bitmap {
 pub struct Report {
     /// Whether this is a JOIN: the sender answers it with an announce soon.
     pub join: bool,
+    /// Whether chunks came in that had not their hash: somebody forges data packets.
+    pub poisoned: bool,
     /// The session.
     pub session: SessionId,
     /// Number of this message of this receiver, from 1; the sender takes only rising ones.
@@ -85,6 +87,7 @@ impl Report {
         let mut to = Writer(packet);
         let kind = if self.join { Kind::Join } else { Kind::Report };
         write_head(&mut to, kind, 0, self.session);
+        set_flag(to.0, self.poisoned);
         [self.seq, self.receiver.0, self.tx_seq, self.received, self.drops]
             .into_iter()
             .for_each(|n| to.u64(n));
@@ -148,6 +151,7 @@ impl Report {
         let join = kind == Kind::Join;
         Ok(Self {
             join,
+            poisoned: flagged(body),
             session,
             seq,
             receiver,
@@ -175,7 +179,7 @@ mod tests {
 
     prop_compose! {
         fn reports()(
-            join: bool, session: u32, seq in 1u64.., receiver: u64, tx_seq: u64, received: u64, drops: u64,
+            join: bool, poisoned: bool, session: u32, seq in 1u64.., receiver: u64, tx_seq: u64, received: u64, drops: u64,
             missing: u32, fill: u8, first: u32,
             wants in prop::collection::vec((0u32..1 << 31, 1u32..1 << 20, 1u16..), 0..=WANTS),
             mut bits in prop::collection::vec(any::<u8>(), 0..=BITMAP_BYTES),
@@ -184,7 +188,7 @@ mod tests {
             if wants.len() > WANTS / 2 { bits.clear(); }
             let bitmap = if bits.is_empty() { Bitmap::NONE } else { Bitmap { first, bits } };
             Report {
-                join, session: SessionId(session), seq, receiver: ReceiverId(receiver), tx_seq, received, drops,
+                join, poisoned, session: SessionId(session), seq, receiver: ReceiverId(receiver), tx_seq, received, drops,
                 missing, fill, bitmap,
                 wants: wants.into_iter().map(|(first, count, deficit)| Want { first, count, deficit }).collect(),
             }
@@ -203,7 +207,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(mut body: Vec<u8>) {
-            if body.len() > 4 { body[0] = 0x14; body[1..4].fill(0); }
+            if body.len() > 4 { body[0] = 0x14; body[1] &= 1; body[2..4].fill(0); }
             if let Ok(report) = Report::decode(&body) {
                 let mut packet = Vec::new();
                 report.encode(&key(), &mut packet);
@@ -224,6 +228,7 @@ mod tests {
     fn bytes_are_these() {
         let report = Report {
             join: true,
+            poisoned: true,
             session: SessionId(1),
             seq: 2,
             receiver: ReceiverId(3),
@@ -245,7 +250,7 @@ mod tests {
         assert_eq!(report.bitmap.chunks().collect::<Vec<_>>(), [11, 13]);
         let mut packet = Vec::new();
         report.encode(&key(), &mut packet);
-        let mut expected = vec![0x13, 0, 0, 0, 1, 0, 0, 0];
+        let mut expected = vec![0x13, 1, 0, 0, 1, 0, 0, 0];
         for number in 2u64..=6 {
             expected.extend(number.to_le_bytes());
         }

@@ -7,11 +7,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use super::gathering::Gathering;
 use crate::multicast::limits::{
-    BITMAP_BYTES, DONE_REPORTS, NAK_RETRY, NAK_WINDOW, NAKS, REPORT_CHUNKS, REPORT_PERIOD_MIN,
-    URGENT_PERIOD_EACH, URGENT_PERIOD_MIN,
+    BITMAP_BYTES, DONE_REPORTS, FILL_HIGH, LOSS_NOTICED_PPM, NAK_RETRY, NAK_WINDOW, NAKS, REPORT_CHUNKS,
+    REPORT_PERIOD_MIN, URGENT_PERIOD_EACH, URGENT_PERIOD_MIN,
 };
 use crate::multicast::packet::{Announce, Bitmap, Phase, WHOLE, Want};
-use crate::multicast::rate::FILL_HIGH;
 use crate::multicast::set::ChunkSet;
 use crate::multicast::time::{Time, earlier};
 
@@ -49,6 +48,10 @@ pub(super) struct Reporter {
     fill: u8,
     drops: u64,
     told_drops: u64,
+    /// Loss of late, in millionths, and what it was at the last report.
+    loss: u64,
+    told_loss: u64,
+    loss_changed: bool,
 }
 
 /// What the next report says about chunks.
@@ -80,6 +83,9 @@ impl Reporter {
             fill: 0,
             drops: 0,
             told_drops: 0,
+            loss: 0,
+            told_loss: 0,
+            loss_changed: false,
         }
     }
 
@@ -122,12 +128,26 @@ impl Reporter {
         self.fill = fill;
         self.drops = self.drops.max(drops);
         if self.fill >= FILL_HIGH || self.drops > self.told_drops {
-            let gap = URGENT_PERIOD_MIN.max(URGENT_PERIOD_EACH * self.rules.receivers);
-            let at = self.last.map_or(now, |last| last + gap);
-            self.urgent_at = Some(self.urgent_at.map_or(at, |old| old.min(at)));
-        } else {
+            self.urge(now);
+        } else if !self.loss_changed {
             self.urgent_at = None;
         }
+    }
+
+    /// The loss of late, in millionths.
+    pub(super) fn on_loss(&mut self, now: Time, loss: u64) {
+        self.loss = loss;
+        if loss.abs_diff(self.told_loss) > LOSS_NOTICED_PPM && self.heard {
+            self.loss_changed = true;
+            self.urge(now);
+        }
+    }
+
+    /// Has a report sent as soon as the group's size allows.
+    fn urge(&mut self, now: Time) {
+        let gap = URGENT_PERIOD_MIN.max(URGENT_PERIOD_EACH * self.rules.receivers);
+        let at = self.last.map_or(now, |last| last + gap);
+        self.urgent_at = Some(self.urgent_at.map_or(at, |old| old.min(at)));
     }
 
     /// All chunks are there: say so a few times.
@@ -204,7 +224,7 @@ impl Reporter {
             self.idle_at = None;
         }
         self.urgent_at = None;
-        self.told_drops = self.drops;
+        (self.told_drops, self.told_loss, self.loss_changed) = (self.drops, self.loss, false);
         self.last = Some(now);
         Some(Content { wants, bitmap })
     }

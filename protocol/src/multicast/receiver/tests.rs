@@ -78,6 +78,8 @@ fn announce(seq: u64, tx_seq: u64, phase: Phase, plans: Vec<Plan>) -> Vec<u8> {
         phase,
         plans,
         unreadable: vec![],
+        parted: vec![],
+        tagged: false,
     };
     let mut packet = Vec::new();
     announce.encode(&key().group(), &mut packet);

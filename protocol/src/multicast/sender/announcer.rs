@@ -1,11 +1,15 @@
 //! When the sender tells the group how the session stands, and what it tells (protocol.md 4.2).
 
+use std::collections::VecDeque;
+
 use super::SenderConfig;
 use super::registry::Registry;
 use super::wants::Wants;
 use super::window::Window;
+use crate::multicast::key::ReceiverId;
 use crate::multicast::limits::{
-    ANNOUNCE_PERIOD, ANNOUNCE_SOON, CONTROL_BYTES, PLANS, UNREADABLE, WIRE_OVERHEAD_BYTES,
+    ANNOUNCE_PERIOD, ANNOUNCE_SOON, CONTROL_BYTES, PARTED, PARTED_TIMES, PLANS, UNREADABLE,
+    WIRE_OVERHEAD_BYTES,
 };
 use crate::multicast::packet::{Announce, Fin, Phase, Plan, Reason};
 use crate::multicast::time::Time;
@@ -20,6 +24,7 @@ pub(super) struct View<'a> {
     pub(super) tx_seq: u64,
     pub(super) rate: Rate,
     pub(super) phase: Phase,
+    pub(super) tagged: bool,
 }
 
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(super) struct Announcer {
     urgent: bool,
     size: u64,
     unreadable_from: u32,
+    /// Stragglers to be told to go, and how often still.
+    parted: VecDeque<(ReceiverId, u32)>,
 }
 
 impl Announcer {
@@ -41,12 +48,21 @@ impl Announcer {
             urgent: true,
             size: u64::MAX,
             unreadable_from: 0,
+            parted: VecDeque::new(),
         }
     }
 
     /// Something changed that receivers wait for.
     pub(super) fn urge(&mut self) {
         self.urgent = true;
+    }
+
+    /// A straggler is to be told to go.
+    pub(super) fn part(&mut self, receiver: ReceiverId) {
+        if !self.parted.iter().any(|(told, _)| *told == receiver) {
+            self.parted.push_back((receiver, PARTED_TIMES));
+            self.urgent = true;
+        }
     }
 
     /// When the next announce goes. Announces take at most a fiftieth of the rate, however urgent.
@@ -88,6 +104,8 @@ impl Announcer {
             phase: view.phase,
             plans: view.window.plans().chain(waiting).take(PLANS).collect(),
             unreadable: self.next_unreadable(view.wants),
+            parted: self.next_parted(),
+            tagged: view.tagged,
         };
         announce.encode(&view.config.key.group(), packet);
         debug_assert!(packet.len() <= CONTROL_BYTES);
@@ -105,6 +123,13 @@ impl Announcer {
             reason,
         }
         .encode(&config.key.group(), packet);
+    }
+
+    fn next_parted(&mut self) -> Vec<ReceiverId> {
+        let named: Vec<(ReceiverId, u32)> = self.parted.drain(..self.parted.len().min(PARTED)).collect();
+        let again = named.iter().filter(|(_, left)| *left > 1);
+        self.parted.extend(again.map(|&(id, left)| (id, left - 1)));
+        named.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Chunks that cannot be read, by turns when there are more than one announce names.

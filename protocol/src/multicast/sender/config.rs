@@ -55,6 +55,10 @@ pub enum SenderEvent {
     Done(ReceiverId),
     /// A receiver was not heard for the silence bound; nobody waits for it.
     Silent(ReceiverId),
+    /// A receiver follows too slowly; it was told to go on by another transport.
+    Parted(ReceiverId),
+    /// Forged data packets were noticed: from now on all carry tags.
+    Tagged,
     /// Sending begins.
     Started,
     /// The session ended: FIN was sent as often as it is.

@@ -8,7 +8,6 @@ use crate::multicast::limits::{
     NAK_WINDOW, NAK_WINDOW_RECEIVERS, RECEIVERS, REPORT_PERIOD_MIN, REPORTS_PER_SECOND, SILENCE_MIN,
 };
 use crate::multicast::packet::Report;
-use crate::multicast::rate::Sample;
 use crate::multicast::time::Time;
 
 /// What the sender knows of one receiver: what its last report said.
@@ -16,6 +15,8 @@ use crate::multicast::time::Time;
 pub struct Peer {
     /// Whether it was heard within the silence bound.
     pub alive: bool,
+    /// Whether it was a straggler, and sent to another transport.
+    pub parted: bool,
     /// Chunks that it lacks.
     pub missing: u32,
     /// Data packets that it received.
@@ -40,6 +41,8 @@ pub(super) enum Heard {
     Done,
     /// An ordinary report.
     Known,
+    /// It is a straggler that was told to go.
+    Parted,
     /// Its number was taken before.
     Replayed,
     /// There are too many receivers already.
@@ -54,38 +57,47 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Takes a verified report. The sample tells how the receiver keeps up since its last one.
-    pub(super) fn on_report(&mut self, now: Time, report: &Report) -> (Heard, Sample) {
-        let nothing = Sample { fill: 0, drops: 0 };
+    /// Takes a verified report.
+    pub(super) fn on_report(&mut self, now: Time, report: &Report) -> Heard {
         let Some(old) = self.peers.get(&report.receiver).copied() else {
             if self.peers.len() >= RECEIVERS {
-                return (Heard::Crowd, nothing);
+                return Heard::Crowd;
             }
             self.put(report.receiver, None, Peer::new(now, now, report));
-            return (
-                Heard::Joined,
-                Sample {
-                    fill: report.fill,
-                    drops: 0,
-                },
-            );
+            return Heard::Joined;
         };
         if report.seq <= old.last_seq {
-            return (Heard::Replayed, nothing);
+            return Heard::Replayed;
+        }
+        if old.parted && !report.done() {
+            self.put(
+                report.receiver,
+                Some(old),
+                Peer {
+                    last_seq: report.seq,
+                    ..old
+                },
+            );
+            return Heard::Parted;
         }
         self.put(report.receiver, Some(old), Peer::new(now, old.joined, report));
-        let heard = match (old.alive, old.missing > 0 && report.done()) {
+        match (old.alive, old.missing > 0 && report.done()) {
             (_, true) => Heard::Done,
             (false, false) => Heard::Joined,
             (true, false) => Heard::Known,
-        };
-        (
-            heard,
-            Sample {
-                fill: report.fill,
-                drops: report.drops.saturating_sub(old.drops),
-            },
-        )
+        }
+    }
+
+    /// Nobody waits for this receiver any more: it was told to go.
+    pub(super) fn part(&mut self, id: ReceiverId) {
+        if let Some(old) = self.peers.get(&id).copied() {
+            let parted = Peer {
+                alive: false,
+                parted: true,
+                ..old
+            };
+            self.put(id, Some(old), parted);
+        }
     }
 
     /// Marks as silent whoever was not heard for the silence bound, and names those that still lacked something;
@@ -161,6 +173,7 @@ impl Peer {
     fn new(now: Time, joined: Time, report: &Report) -> Self {
         Self {
             alive: true,
+            parted: false,
             missing: report.missing,
             received: report.received,
             drops: report.drops,

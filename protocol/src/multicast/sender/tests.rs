@@ -50,6 +50,7 @@ fn report(receiver: u64, seq: u64, wants: Vec<Want>) -> Report {
     let missing = u32::from(!wants.is_empty());
     let receiver = ReceiverId(receiver);
     Report {
+        poisoned: false,
         join: seq == 1,
         session: SESSION,
         seq,

@@ -22,7 +22,11 @@ impl Sender {
                 break;
             };
             self.tx_seq += 1;
+            let start = buffer.len();
             self.write(pick, buffer);
+            if self.tagged {
+                Data::seal(&mut buffer[start..], &self.data_key);
+            }
             self.wants.sent(pick.chunk, self.tx_seq, pick.last);
             if pick.last {
                 self.store.release(pick.chunk);
@@ -33,6 +37,7 @@ impl Sender {
         if count > 0 && self.window.is_empty() && self.wants.waiting() == 0 {
             self.announcer.urge();
         }
+        self.history.note(now, self.tx_seq);
         self.stats.packets += u64_from(count);
         (count > 0).then_some(Transmit { segment, count })
     }
@@ -97,6 +102,7 @@ impl Sender {
             tx_seq: self.tx_seq,
             rate: self.rate.rate(),
             phase,
+            tagged: self.tagged,
         };
         self.announcer.announce(now, &view, buffer);
         self.stats.control += 1;

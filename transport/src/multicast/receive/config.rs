@@ -98,6 +98,8 @@ pub enum End {
     Finished(Reason),
     /// Nothing was heard of the sender for the configured time.
     Silent,
+    /// This receiver follows too slowly, and the sender does not wait for it.
+    Parted,
     /// The caller asked for it.
     Cancelled,
 }

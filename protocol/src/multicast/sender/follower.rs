@@ -1,0 +1,198 @@
+//! What one receiver's reports say of how it follows (protocol.md 9.3).
+
+use super::history::History;
+use crate::multicast::limits::{FILL_FULL, FILL_HIGH, LOSS_NOTICED_PPM, SAMPLE_PACKETS, SAMPLE_TIME};
+use crate::multicast::packet::Report;
+use crate::multicast::time::Time;
+
+const MILLION: u64 = 1_000_000;
+
+/// One receiver that lacks something.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Follower {
+    /// Where the present sample begins.
+    mark: Option<Mark>,
+    /// Loss that has nothing to do with the rate, in millionths. Only a trial can raise it: otherwise each try of a higher
+    /// rate would, a little.
+    pub(super) own_loss: u64,
+    /// The last sample, if it showed more loss than that.
+    noticed: Option<Sample>,
+    /// The sample before a cut that is to show whether its loss comes from the rate.
+    trial: Option<Sample>,
+    /// Whether the last sample showed that nearly nothing came.
+    outage: bool,
+    /// What it could follow when it last could not, in bits per second.
+    pub(super) limit: Option<u64>,
+    pub(super) straggling: Option<Straggling>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Time,
+    tx_seq: u64,
+    received: u64,
+    drops: u64,
+}
+
+/// What became of some packets on their way to a receiver.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    /// Loss in the network, in millionths.
+    pub(super) loss: u64,
+    /// How many packets were sent.
+    sent: u64,
+    /// How fast, in bits per second.
+    rate: u64,
+}
+
+/// Since when a receiver is a straggler, and when it last showed it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Straggling {
+    pub(super) since: Time,
+    pub(super) last: Time,
+}
+
+/// What became of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tried {
+    Nothing,
+    /// The loss fell as the rate did.
+    Helped,
+    /// The loss stayed.
+    InVain,
+}
+
+impl Follower {
+    /// The loss in the network since the last sample, and the packets that the socket dropped. There is no loss to tell
+    /// while too few packets were sent, or when some of them were sent before packet `cut`, at another rate.
+    pub(super) fn sample(
+        &mut self,
+        now: Time,
+        report: &Report,
+        cut: u64,
+        sent_at: Sent<'_>,
+    ) -> (Option<Sample>, u64) {
+        let here = Mark {
+            at: now,
+            tx_seq: report.tx_seq,
+            received: report.received,
+            drops: report.drops,
+        };
+        // A receiver that joins counts from the first announce that it hears.
+        let Some(mark) = self.mark.filter(|_| !report.join) else {
+            self.mark = (!report.join).then_some(here);
+            return (None, 0);
+        };
+        let drops = report.drops.saturating_sub(mark.drops);
+        let sent = report.tx_seq.saturating_sub(mark.tx_seq);
+        let early = mark.tx_seq < cut;
+        if early && report.tx_seq >= cut {
+            self.mark = Some(here);
+            return (None, drops);
+        }
+        if early || sent < SAMPLE_PACKETS || now.since(mark.at) < SAMPLE_TIME {
+            self.mark = Some(Mark {
+                drops: here.drops,
+                ..mark
+            });
+            return (None, drops);
+        }
+        self.mark = Some(here);
+        let came = report
+            .received
+            .saturating_sub(mark.received)
+            .saturating_add(drops);
+        let sample = Sample {
+            loss: sent.saturating_sub(came).saturating_mul(MILLION) / sent,
+            sent,
+            rate: sent_at.rate(mark.tx_seq, report.tx_seq),
+        };
+        (Some(sample), drops)
+    }
+
+    /// What its queues can take, if that is less than `rate`.
+    pub(super) fn queues(&self, fill: u8, drops: u64, rate: u64) -> Option<u64> {
+        let percent = match fill {
+            FILL_FULL.. => 60,
+            _ if drops > 0 => 75,
+            FILL_HIGH.. => 88,
+            _ => return None,
+        };
+        Some(rate / 100 * percent)
+    }
+
+    /// What its line can carry, if that is less than was sent; otherwise learns the line's own loss. Up to twice as much
+    /// loss as `known`, which others were found to have, is taken for such.
+    pub(super) fn network(&mut self, sample: Sample, known: u64) -> Option<u64> {
+        let Sample { loss, sent, rate } = sample;
+        self.noticed = None;
+        let spread = (self.own_loss * MILLION.saturating_sub(self.own_loss) / sent.max(1)).isqrt();
+        if loss <= self.own_loss + LOSS_NOTICED_PPM + 3 * spread {
+            self.own_loss = self.own_loss.min((7 * self.own_loss + loss) / 8);
+            self.outage = false;
+            return None;
+        }
+        if loss <= 2 * known {
+            self.own_loss = loss;
+            return None;
+        }
+        let came = MILLION.saturating_sub(loss);
+        let outage = came < MILLION / 64;
+        if outage && !std::mem::replace(&mut self.outage, true) {
+            // A line that was down for a moment says nothing of how much it carries.
+            return None;
+        }
+        self.noticed = Some(sample);
+        let clean = MILLION - self.own_loss.min(MILLION - 1);
+        // A little less than it could: what waits in queues on the way must go as well.
+        let limit = u128::from(rate) * u128::from(came.max(MILLION / 64)) * 97 / 100 / u128::from(clean);
+        Some(u64::try_from(limit).unwrap_or(rate))
+    }
+
+    /// The rate is being cut: whether it is on trial for the loss that this receiver noticed.
+    pub(super) fn begin_trial(&mut self) -> bool {
+        let counts = self.straggling.is_none() && self.limit.is_some();
+        self.trial = self.noticed.filter(|_| counts);
+        self.trial.is_some()
+    }
+
+    /// Tells from the first sample after a cut whether the cut helped. If the line carried all it could before, it does
+    /// so still, and the loss is what goes beyond that; otherwise the loss has stayed as it was.
+    pub(super) fn judge_trial(&mut self, after: Sample) -> Tried {
+        let Some(before) = self.trial.take() else {
+            return Tried::Nothing;
+        };
+        let carried = u128::from(before.rate) * u128::from(MILLION.saturating_sub(before.loss))
+            / u128::from(after.rate.max(1));
+        let carried = u64::try_from(carried).unwrap_or(MILLION).min(MILLION);
+        let full = (MILLION - carried).max(self.own_loss);
+        if after.loss > full.midpoint(before.loss.max(full)) {
+            self.own_loss = after.loss;
+            Tried::InVain
+        } else {
+            Tried::Helped
+        }
+    }
+
+    /// It is a straggler now, if it was none.
+    pub(super) fn straggle(&mut self, now: Time) {
+        let since = self.straggling.map_or(now, |straggling| straggling.since);
+        self.straggling = Some(Straggling { since, last: now });
+    }
+}
+
+/// How fast packets were sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub(super) history: &'a History,
+    /// Bytes of a packet on the wire.
+    pub(super) wire: u64,
+    /// The rate now, in bits per second: for what was sent too long ago, or in no time.
+    pub(super) now: u64,
+}
+
+impl Sent<'_> {
+    fn rate(&self, from: u64, to: u64) -> u64 {
+        self.history.rate(from, to, self.wire).unwrap_or(self.now)
+    }
+}

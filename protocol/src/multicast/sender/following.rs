@@ -1,0 +1,285 @@
+//! How well each receiver follows, who limits the rate, and who is a straggler (protocol.md 9.3 and 9.4).
+//!
+//! What a receiver could follow is told from its reports: packets that its queues cannot take, and loss in the network
+//! as far as it comes from the rate. Whether it does is tried: the rate is cut, and loss that stays is the line's own,
+//! for which parity pays. Whoever can follow less than half of what the median receiver can is a straggler: it is not
+//! waited for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::follower::{Follower, Sent, Straggling, Tried};
+use super::history::History;
+use crate::multicast::key::ReceiverId;
+use crate::multicast::limits::{STRAGGLER_CALM, STRAGGLER_LOSS_PPM, STRAGGLER_TIME};
+use crate::multicast::packet::Report;
+use crate::multicast::time::Time;
+use crate::units::Rate;
+
+/// Time in which a cut shows its effect on queues: what is said of them earlier speaks of the old rate.
+const CUT_GAP: Duration = Duration::from_millis(40);
+/// How long it is remembered which pace the group could keep.
+const MEMORY: Duration = Duration::from_secs(60);
+/// Time in which a cut that is on trial should have shown whether it helps.
+const TRIAL: Duration = Duration::from_millis(300);
+/// How long others that have as much loss are spared a trial of their own.
+const LEARNED: Duration = Duration::from_secs(1);
+
+/// What the rate should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Advice {
+    /// Nothing new.
+    Keep,
+    /// Somebody followed well.
+    Good,
+    /// Somebody who counts can follow no faster than this.
+    Cut(Rate, Cause),
+    /// The last cut was for nothing: back to this.
+    Restore(Rate),
+}
+
+/// Why somebody cannot follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its line carries so much, and the rest is lost.
+    Network,
+    /// Its queues fill up.
+    Queues,
+}
+
+/// The state of the sender when a report came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sending<'a> {
+    pub(super) now: Time,
+    pub(super) rate: Rate,
+    /// Number of the last data packet.
+    pub(super) tx_seq: u64,
+    /// When which packet was sent.
+    pub(super) history: &'a History,
+    /// Bytes of a data packet on the wire.
+    pub(super) wire: u64,
+}
+
+/// All receivers that lack something, and what they can follow.
+#[derive(Debug, Default)]
+pub(super) struct Following {
+    each: BTreeMap<ReceiverId, Follower>,
+    cut: Cut,
+    /// The fastest that the median receiver followed of late, in bits per second, and when.
+    proven: (u64, Time),
+    decided: Time,
+    /// Loss that a trial found to be a line's own, and when.
+    learned: Option<(u64, Time)>,
+}
+
+/// The last cut of the rate.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cut {
+    at: Option<Time>,
+    /// Packets after this one were sent at the new rate.
+    seq: u64,
+    /// The rate before it, or before the first of several that are on trial, in bits per second.
+    before: u64,
+    /// Whether it is still to be seen if it helps somebody.
+    open: bool,
+    /// Whether it helped somebody.
+    helped: bool,
+}
+
+impl Following {
+    /// Takes a valid report of a receiver that takes part.
+    pub(super) fn on_report(&mut self, sending: &Sending<'_>, report: &Report) -> Advice {
+        if report.done() {
+            self.forget(report.receiver);
+            return Advice::Keep;
+        }
+        let Sending {
+            now,
+            rate,
+            history,
+            wire,
+            ..
+        } = *sending;
+        let (cut, rate, known) = (self.cut, rate.bits_per_second(), self.known_loss(now));
+        let sent = Sent {
+            history,
+            wire,
+            now: rate,
+        };
+        let follower = self.each.entry(report.receiver).or_default();
+        let (sample, drops) = follower.sample(now, report, cut.seq, sent);
+        let tried = sample.map_or(Tried::Nothing, |sample| follower.judge_trial(sample));
+        let queues = follower.queues(report.fill, drops, rate);
+        let network = sample.and_then(|sample| follower.network(sample, known));
+        let trouble = queues.is_some() || network.is_some();
+        let settled = cut.at.is_none_or(|at| now.since(at) >= CUT_GAP);
+        // While a cut is on trial, somebody else's ordinary loss waits for what it shows.
+        let waits = cut.open && cut.at.is_some_and(|at| now.since(at) < TRIAL);
+        let pressing = network.filter(|&limit| !waits || limit < rate / 10 * 8);
+        let limit = [queues.filter(|_| settled), pressing].into_iter().flatten().min();
+        if limit.is_some() || sample.is_some() && !trouble {
+            follower.limit = limit;
+        }
+        if trouble && follower.straggling.is_some() {
+            follower.straggle(now);
+        }
+        match tried {
+            Tried::Helped => (self.cut.open, self.cut.helped) = (false, true),
+            Tried::InVain => {
+                self.cut.open = false;
+                self.learned = sample.map(|sample| (sample.loss, now));
+            }
+            Tried::Nothing => {}
+        }
+        if limit.is_some() {
+            self.decide(sending)
+        } else if tried == Tried::InVain && !self.cut.helped && self.nobody_limits() {
+            Advice::Restore(Rate::from_bits_per_second(self.cut.before))
+        } else if sample.is_some() && !trouble {
+            Advice::Good
+        } else {
+            Advice::Keep
+        }
+    }
+
+    /// A receiver lacks nothing more, is silent or has left.
+    pub(super) fn forget(&mut self, receiver: ReceiverId) {
+        self.each.remove(&receiver);
+    }
+
+    /// Whether nobody waits for this receiver at present.
+    pub(super) fn is_straggler(&self, receiver: ReceiverId) -> bool {
+        self.each
+            .get(&receiver)
+            .is_some_and(|follower| follower.straggling.is_some())
+    }
+
+    /// Looks at everybody: notes the pace, frees stragglers that can follow again, marks those whose line loses much
+    /// more than the others', and names those that were stragglers for too long. These are forgotten. Reports come every
+    /// `period`.
+    pub(super) fn census(&mut self, now: Time, rate: Rate, period: Duration) -> Vec<ReceiverId> {
+        let rate = rate.bits_per_second();
+        self.prove(now, rate);
+        let mut losses: Vec<u64> = self.each.values().map(|follower| follower.own_loss).collect();
+        losses.sort_unstable();
+        let usual = losses
+            .get(losses.len().saturating_sub(1) / 2)
+            .copied()
+            .unwrap_or(0);
+        for follower in self.each.values_mut() {
+            if follower.own_loss > usual + STRAGGLER_LOSS_PPM {
+                follower.straggle(now);
+            }
+            let calm = |straggling: &Straggling| now.since(straggling.last) >= STRAGGLER_CALM.max(2 * period);
+            follower.straggling = follower.straggling.filter(|straggling| !calm(straggling));
+        }
+        if self.each.values().all(|follower| follower.straggling.is_some()) {
+            // There is nobody whom they hold back.
+            self.each
+                .values_mut()
+                .for_each(|follower| follower.straggling = None);
+        }
+        let late = |follower: &Follower| {
+            let since = follower.straggling.map(|straggling| straggling.since);
+            since.is_some_and(|since| now.since(since) >= STRAGGLER_TIME.max(4 * period))
+        };
+        let parted: Vec<ReceiverId> = self
+            .each
+            .iter()
+            .filter(|(_, f)| late(f))
+            .map(|(id, _)| *id)
+            .collect();
+        parted.iter().for_each(|id| self.forget(*id));
+        parted
+    }
+
+    /// Who counts, and what they can follow.
+    fn decide(&mut self, sending: &Sending<'_>) -> Advice {
+        let Sending {
+            now, rate, tx_seq, ..
+        } = *sending;
+        // Everybody is looked at: with thousands of receivers not for each report of thousands.
+        let gap = Duration::from_micros(2) * u32::try_from(self.each.len()).unwrap_or(u32::MAX);
+        if gap > Duration::from_micros(100) && now.since(self.decided) < gap {
+            return Advice::Keep;
+        }
+        self.decided = now;
+        self.prove(now, rate.bits_per_second());
+        let limited = self.each.values().filter(|follower| follower.limit.is_some());
+        let most = 2 * limited.count() > self.each.len();
+        let pace = self.pace();
+        let mut target = rate.bits_per_second();
+        for follower in self.each.values_mut() {
+            let Some(limit) = follower.limit else { continue };
+            if limit < pace / 2 {
+                follower.straggle(now);
+                continue;
+            }
+            if most && follower.own_loss < STRAGGLER_LOSS_PPM {
+                // It was the first to say what most say by now.
+                follower.straggling = None;
+            }
+            if follower.straggling.is_none() {
+                target = target.min(limit);
+            }
+        }
+        if target >= rate.bits_per_second() {
+            return Advice::Keep;
+        }
+        if most {
+            self.proven = (pace, now);
+        }
+        let mut open = false;
+        for follower in self.each.values_mut() {
+            open |= follower.begin_trial();
+        }
+        let chain = self.cut.open && !self.cut.helped;
+        self.cut = Cut {
+            at: Some(now),
+            seq: tx_seq,
+            before: if chain {
+                self.cut.before
+            } else {
+                rate.bits_per_second()
+            },
+            open,
+            helped: false,
+        };
+        let cause = if open { Cause::Network } else { Cause::Queues };
+        Advice::Cut(Rate::from_bits_per_second(target), cause)
+    }
+
+    /// What the median receiver can follow, in bits per second: as fast as ever lately, unless it says otherwise.
+    fn pace(&self) -> u64 {
+        let mut limits: Vec<u64> = self.each.values().filter_map(|follower| follower.limit).collect();
+        limits.sort_unstable_by(|a, b| b.cmp(a));
+        let unlimited = self.each.len() - limits.len();
+        let median = self.each.len().saturating_sub(1) / 2;
+        match median.checked_sub(unlimited) {
+            Some(slow) => limits.get(slow).copied().unwrap_or(self.proven.0),
+            None => self.proven.0,
+        }
+    }
+
+    /// Loss that was lately found to have nothing to do with the rate, in millionths.
+    fn known_loss(&self, now: Time) -> u64 {
+        let lately = self.learned.filter(|(_, at)| now.since(*at) < LEARNED);
+        lately.map_or(0, |(loss, _)| loss)
+    }
+
+    fn prove(&mut self, now: Time, rate: u64) {
+        if rate >= self.proven.0 || now.since(self.proven.1) > MEMORY {
+            self.proven = (rate, now);
+        }
+    }
+
+    fn nobody_limits(&self) -> bool {
+        self.each
+            .values()
+            .all(|follower| follower.limit.is_none() || follower.straggling.is_some())
+    }
+}
+
+#[cfg(test)]
+#[path = "following_tests.rs"]
+mod tests;
