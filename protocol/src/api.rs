@@ -102,6 +102,8 @@ pub struct SessionStatus {
     pub manifest: ManifestId,
     /// What it does.
     pub state: SessionState,
+    /// The interface that it is sent over.
+    pub interface: String,
     /// Its group and port.
     pub group: String,
     /// UDP payload bytes sent so far.

@@ -7,7 +7,9 @@
 
 mod api;
 mod edge;
+mod interfaces;
 mod network;
+mod node;
 mod receive;
 mod resume;
 mod sessions;

@@ -1,43 +1,14 @@
 //! Several nodes on one network: one transmission for all, and those whom multicast does not reach.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use simulcast_testkit::command;
-use simulcast_testkit::netns::{Namespace, Network, Offload, Snooping};
-use simulcast_testkit::process::Process;
+use simulcast_testkit::netns::{Network, Offload, Snooping};
 use simulcast_testkit::tier::{Feature, ready};
 
-use crate::site::{LIMIT, Outcome, Site, aim, on_disk};
+use crate::node::Node;
+use crate::site::{LIMIT, Outcome, Site, on_disk};
 
 const MIB: u64 = 1 << 20;
-
-struct Node {
-    namespace: Namespace,
-    target: PathBuf,
-}
-
-impl Node {
-    fn new(site: &Site, network: &Network<'_>, number: u8) -> Self {
-        let name = format!("node{number:02}");
-        Self {
-            target: site.run.dir().join(&name),
-            namespace: network.join(&name, number).unwrap(),
-        }
-    }
-
-    fn receive(&self, site: &Site, address: &str, transport: &str) -> Process {
-        let mut command = site.settled(self.namespace.command(site.program("si-installer")));
-        aim(&mut command, address, "gold", &self.target, transport);
-        self.namespace.spawn("installer", &mut command).unwrap()
-    }
-
-    /// Drops what comes to multicast groups, as a switch does that prunes them.
-    fn refuse_multicast(&self) {
-        let rules = "table ip si { chain input { type filter hook input priority 0; policy accept; ip daddr 224.0.0.0/4 drop; }; }";
-        command::run(self.namespace.command("nft").arg(rules)).unwrap();
-    }
-}
 
 #[test]
 fn one_transmission_serves_all_and_http_those_whom_it_does_not_reach() {
@@ -54,7 +25,7 @@ fn one_transmission_serves_all_and_http_those_whom_it_does_not_reach() {
     let server = site.started(machine.spawn("server", &mut command).unwrap());
     let address = format!("{}:9440", machine.address());
     let nodes: Vec<Node> = (11..15)
-        .map(|number| Node::new(&site, &network, number))
+        .map(|number| Node::join(&site, &network, number))
         .collect();
     let [first, lossy, late, deaf] = &nodes[..] else {
         unreachable!()
@@ -73,11 +44,7 @@ fn one_transmission_serves_all_and_http_those_whom_it_does_not_reach() {
         .wait_until("half of it", LIMIT, |_| Ok((on_disk(&big) >= half).then_some(())))
         .unwrap();
     running.push(late.receive(&site, &address, "multicast"));
-    let stored: u64 = site
-        .chunks()
-        .iter()
-        .map(|chunk| chunk.metadata().unwrap().len())
-        .sum();
+    let stored = site.stored_bytes();
     for (node, process) in nodes.iter().zip(running) {
         let outcome = Outcome::of_process(process);
         let done = outcome.done();

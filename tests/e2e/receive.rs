@@ -36,12 +36,7 @@ fn each_transport_brings_the_tree_as_it_is() {
             _ => assert_eq!(http, 0, "multicast reaches this machine: {}", outcome.stderr),
         }
         let bytes = done["bytes_http"].as_u64().unwrap() + done["bytes_multicast"].as_u64().unwrap();
-        let stored: u64 = site
-            .chunks()
-            .iter()
-            .map(|chunk| chunk.metadata().unwrap().len())
-            .sum();
-        assert_eq!(bytes, stored);
+        assert_eq!(bytes, site.stored_bytes());
         assert!(
             outcome.peak_memory < 256 * MIB,
             "{} bytes of memory",

@@ -163,6 +163,12 @@ impl Site {
         chunks
     }
 
+    /// Bytes of all chunks in the store.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let len = |chunk: &PathBuf| fs::metadata(chunk).unwrap().len();
+        self.chunks().iter().map(len).sum()
+    }
+
     /// Makes the next version of the image from the tree as it is now.
     pub(crate) fn import_again(&self) {
         command::run(

@@ -132,24 +132,11 @@ impl Namespace {
         let state = if connected { "up" } else { "down" };
         run(command("ip").args(["-n", &self.switch, "link", "set", "dev", &self.name, state]))
             .with_context(|| format!("set the port of {} {state}", self.name))?;
-        if connected { self.wait_for_port() } else { Ok(()) }
-    }
-
-    /// The kernel brings ports up in its own time; what is sent until then is lost, and with a group membership
-    /// report among it, a bridge that snoops would not know the member until it asks again.
-    pub(super) fn wait_for_port(&self) -> Result<()> {
-        let show = |netns: &str, interface: &str| {
-            read(command("ip").args(["-n", netns, "-d", "-j", "link", "show", "dev", interface]))
-        };
-        wait::until(
-            &format!("the port of {} to forward", self.name),
-            PORT_LIMIT,
-            || {
-                let forwards = show(&self.switch, &self.name)?.contains("\"state\":\"forwarding\"");
-                let up = show(&self.netns, INTERFACE)?.contains("\"operstate\":\"UP\"");
-                Ok((forwards && up).then_some(()))
-            },
-        )
+        if connected {
+            wait_for_port(&self.switch, &self.name, &self.netns, INTERFACE)
+        } else {
+            Ok(())
+        }
     }
 
     /// What went over the machine's interface so far.
@@ -161,6 +148,19 @@ impl Namespace {
             read(command("ip").args(["-n", &self.netns, "-s", "-j", "link", "show", "dev", INTERFACE]))?;
         parse_counters(&json).with_context(|| format!("read the counters of {}", self.name))
     }
+}
+
+/// The kernel brings ports up in its own time; what is sent until then is lost, and with a group membership report
+/// among it, a bridge that snoops would not know the member until it asks again.
+pub(super) fn wait_for_port(switch: &str, port: &str, netns: &str, interface: &str) -> Result<()> {
+    let show = |netns: &str, interface: &str| {
+        read(command("ip").args(["-n", netns, "-d", "-j", "link", "show", "dev", interface]))
+    };
+    wait::until(&format!("the port of {port} to forward"), PORT_LIMIT, || {
+        let forwards = show(switch, port)?.contains("\"state\":\"forwarding\"");
+        let up = show(netns, interface)?.contains("\"operstate\":\"UP\"");
+        Ok((forwards && up).then_some(()))
+    })
 }
 
 fn shape(netns: &str, interface: &str, rate: Rate) -> Result<()> {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Every run has its own switch, so that runs use the same addresses side by side. The MTU is 1500. Loss, rates and
-//! offload are methods of [`Namespace`]; names, and the removal of everything, are [`Run`]'s.
+//! offload are methods of [`Namespace`]; names, and the removal of everything, are [`Run`]'s. Further networks, further
+//! interfaces of a machine are for tests of machines between several networks.
 
 mod link;
 
@@ -43,6 +44,8 @@ pub enum Snooping {
 pub struct Network<'run> {
     run: &'run Run,
     switch: String,
+    /// The second byte of its IPv4 addresses.
+    number: u8,
 }
 
 impl<'run> Network<'run> {
@@ -51,7 +54,15 @@ impl<'run> Network<'run> {
     /// # Errors
     /// When the kernel or `ip` refuses; see [`crate::tier::probe`].
     pub fn new(run: &'run Run, snooping: Snooping) -> Result<Self> {
-        let switch = run.namespace("switch");
+        Self::numbered(run, 77, snooping)
+    }
+
+    /// Makes a bridge for machines with the addresses `10.NUMBER.0.0/24` and `fdNUMBER::/64`, for a run that has several.
+    ///
+    /// # Errors
+    /// When the number is taken, or the kernel or `ip` refuses.
+    pub fn numbered(run: &'run Run, number: u8, snooping: Snooping) -> Result<Self> {
+        let switch = run.namespace(&format!("switch{number}"));
         let (snoop, querier) = match snooping {
             Snooping::Off => (0, 0),
             Snooping::WithQuerier => (1, 1),
@@ -68,7 +79,7 @@ impl<'run> Network<'run> {
              link set dev br0 up\n"
         );
         ip_batch(&switch, &bridge).context("make the bridge")?;
-        Ok(Self { run, switch })
+        Ok(Self { run, switch, number })
     }
 
     /// Makes a machine with the name `name` (at most 15 bytes) and the address `10.77.0.NUMBER`, joined to the bridge.
@@ -76,32 +87,85 @@ impl<'run> Network<'run> {
     /// # Errors
     /// When the name or number is taken, or the kernel refuses.
     pub fn join(&self, name: &str, number: u8) -> Result<Namespace> {
+        let namespace = self.machine(name, format!("10.{}.0.{number}", self.number))?;
+        self.plug(&namespace, INTERFACE, number)?;
+        // All its traffic goes out by the one interface, as on a machine with a default route.
+        let route = format!("route add default dev {INTERFACE}\n");
+        ip_batch(&namespace.netns, &route).with_context(|| format!("give {name} a route"))?;
+        Ok(namespace)
+    }
+
+    /// Gives a machine a further interface, with the address `10.NETWORK.0.NUMBER`, on this network.
+    ///
+    /// # Errors
+    /// As [`Network::join`].
+    pub fn plug(&self, machine: &Namespace, interface: &str, number: u8) -> Result<()> {
+        let (name, netns) = (&machine.name, &machine.netns);
+        self.wire(name, netns, interface)?;
+        let inside = format!(
+            "link set dev lo up\n{}",
+            addresses(interface, self.number, number)
+        );
+        ip_batch(netns, &inside).with_context(|| format!("give {name} its address"))?;
+        link::wait_for_port(&self.switch, name, netns, interface)
+    }
+
+    /// Makes a machine on this bridge whose address is of another network, `10.NETWORK.0.NUMBER`.
+    ///
+    /// # Errors
+    /// As [`Network::join`].
+    pub fn join_stranger(&self, name: &str, network: u8, number: u8) -> Result<Namespace> {
+        let namespace = self.machine(name, format!("10.{network}.0.{number}"))?;
+        self.wire(name, &namespace.netns, INTERFACE)?;
+        let inside = format!("link set dev lo up\n{}", addresses(INTERFACE, network, number));
+        ip_batch(&namespace.netns, &inside).with_context(|| format!("give {name} its address"))?;
+        link::wait_for_port(&self.switch, name, &namespace.netns, INTERFACE)?;
+        Ok(namespace)
+    }
+
+    /// Gives a machine a second interface `name` over the wire of its first, with the address `10.NETWORK.0.NUMBER`. It
+    /// is a macvlan, which stands for a VLAN as well: kernels for virtual machines often lack those.
+    ///
+    /// # Errors
+    /// When the kernel or `ip` refuses.
+    pub fn stack(&self, machine: &Namespace, name: &str, network: u8, number: u8) -> Result<()> {
+        let inside = format!(
+            "link add link {INTERFACE} name {name} type macvlan mode bridge\n{}",
+            addresses(name, network, number)
+        );
+        ip_batch(&machine.netns, &inside).with_context(|| format!("give {} a second interface", machine.name))
+    }
+
+    /// A namespace without an interface.
+    fn machine(&self, name: &str, address: String) -> Result<Namespace> {
         let netns = self.run.namespace(name);
         add_namespace(&netns)?;
-        // All its traffic goes out by the one interface, as on a machine with a default route.
-        let port = format!(
-            "link add name {name} mtu 1500 type veth peer name {INTERFACE} mtu 1500 netns {netns}\n\
-             link set dev {name} master br0 up\n"
-        );
-        ip_batch(&self.switch, &port).with_context(|| format!("join {name} to the bridge"))?;
-        let inside = format!(
-            "link set dev lo up\n\
-             address add 10.77.0.{number}/24 broadcast + dev {INTERFACE}\n\
-             address add fd77::{number:x}/64 dev {INTERFACE} nodad\n\
-             link set dev {INTERFACE} up\n\
-             route add default dev {INTERFACE}\n"
-        );
-        ip_batch(&netns, &inside).with_context(|| format!("give {name} its address"))?;
-        let namespace = Namespace {
+        Ok(Namespace {
             name: name.to_owned(),
             netns,
             switch: self.switch.clone(),
-            address: format!("10.77.0.{number}"),
+            address,
             logs: self.run.make_dir("logs")?,
-        };
-        namespace.wait_for_port()?;
-        Ok(namespace)
+        })
     }
+
+    /// Joins an interface of a namespace to the bridge.
+    fn wire(&self, name: &str, netns: &str, interface: &str) -> Result<()> {
+        let port = format!(
+            "link add name {name} mtu 1500 type veth peer name {interface} mtu 1500 netns {netns}\n\
+             link set dev {name} master br0 up\n"
+        );
+        ip_batch(&self.switch, &port).with_context(|| format!("join {name} to the bridge"))
+    }
+}
+
+/// What gives an interface its addresses and brings it up.
+fn addresses(interface: &str, network: u8, number: u8) -> String {
+    format!(
+        "address add 10.{network}.0.{number}/24 broadcast + dev {interface}\n\
+         address add fd{network}::{number:x}/64 dev {interface} nodad\n\
+         link set dev {interface} up\n"
+    )
 }
 
 /// A machine's network namespace and its link to the bridge. It lasts as long as its [`Run`].

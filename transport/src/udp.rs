@@ -1,9 +1,10 @@
 //! UDP sockets for multicast: which options they need, and batches that cost one system call.
 
 pub mod batch;
+pub mod route;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 
@@ -21,6 +22,8 @@ pub enum Interface {
     Index(u32),
     /// One of its addresses. For IPv6 groups the index is needed.
     Address(IpAddr),
+    /// Index, and the address that packets are sent from.
+    At(u32, IpAddr),
 }
 
 /// A step of setting a socket up that failed.
@@ -45,6 +48,8 @@ pub struct Reach {
     pub ttl: u32,
     /// Whether receivers on this machine, in the same network namespace, get them too.
     pub loopback: bool,
+    /// How routers and switches should treat them: a differentiated services code point (RFC 2474), 0 to 63.
+    pub dscp: u8,
 }
 
 /// A socket that sends to `group`, and to nothing else.
@@ -56,14 +61,13 @@ pub fn group_sender(group: SocketAddr, reach: Reach) -> Result<UdpSocket, Socket
     };
     let socket = udp_socket(group).map_err(|e| step("open a socket", e))?;
     match (group.is_ipv4(), reach.interface) {
-        (true, Interface::Index(index)) => {
-            let any = Ipv4Addr::UNSPECIFIED;
-            rustix::net::sockopt::set_ip_multicast_if_with_ifindex(&socket, &any, &any, index)
-                .map_err(Into::into)
-        }
+        (true, Interface::Index(index)) => send_over(&socket, index, Ipv4Addr::UNSPECIFIED),
+        (true, Interface::At(index, IpAddr::V4(address))) => send_over(&socket, index, address),
         (true, Interface::Address(IpAddr::V4(address))) => socket.set_multicast_if_v4(&address),
-        (false, Interface::Index(index)) => socket.set_multicast_if_v6(index),
-        (_, Interface::Address(_)) => Err(wrong_family()),
+        (false, Interface::Index(index) | Interface::At(index, IpAddr::V6(_))) => {
+            socket.set_multicast_if_v6(index)
+        }
+        (_, Interface::Address(_) | Interface::At(..)) => Err(wrong_family()),
     }
     .map_err(|e| step("choose the interface", e))?;
     if group.is_ipv4() {
@@ -76,6 +80,13 @@ pub fn group_sender(group: SocketAddr, reach: Reach) -> Result<UdpSocket, Socket
             .and_then(|()| socket.set_multicast_loop_v6(reach.loopback))
     }
     .map_err(|e| step("set how far packets go", e))?;
+    let class = u32::from(reach.dscp) << 2;
+    if group.is_ipv4() {
+        socket.set_tos_v4(class)
+    } else {
+        socket.set_tclass_v6(class)
+    }
+    .map_err(|e| step("set the class of packets", e))?;
     socket
         .set_send_buffer_size(SEND_BUFFER)
         .map_err(|e| step("set the send buffer", e))?;
@@ -94,7 +105,15 @@ pub fn group_receiver(group: SocketAddr, interface: Interface) -> Result<UdpSock
     socket
         .set_reuse_address(true)
         .map_err(|e| step("share the port", e))?;
-    socket.bind(&group.into()).map_err(|e| step("bind", e))?;
+    let scoped = match (group, interface) {
+        // A link-local group is one of an interface, and which that is only this machine knows.
+        (SocketAddr::V6(mut v6), Interface::Index(index) | Interface::At(index, _)) => {
+            v6.set_scope_id(index);
+            SocketAddr::V6(v6)
+        }
+        _ => group,
+    };
+    socket.bind(&scoped.into()).map_err(|e| step("bind", e))?;
     // Without this a socket gets every group that any program of the machine has joined.
     let all = if group.is_ipv4() {
         socket.set_multicast_all_v4(false)
@@ -103,13 +122,15 @@ pub fn group_receiver(group: SocketAddr, interface: Interface) -> Result<UdpSock
     };
     all.map_err(|e| step("restrict the socket to its group", e))?;
     match (group.ip(), interface) {
-        (IpAddr::V4(ip), Interface::Index(index)) => {
+        (IpAddr::V4(ip), Interface::Index(index) | Interface::At(index, _)) => {
             socket.join_multicast_v4_n(&ip, &InterfaceIndexOrAddress::Index(index))
         }
         (IpAddr::V4(ip), Interface::Address(IpAddr::V4(address))) => {
             socket.join_multicast_v4_n(&ip, &InterfaceIndexOrAddress::Address(address))
         }
-        (IpAddr::V6(ip), Interface::Index(index)) => socket.join_multicast_v6(&ip, index),
+        (IpAddr::V6(ip), Interface::Index(index) | Interface::At(index, _)) => {
+            socket.join_multicast_v6(&ip, index)
+        }
         (_, Interface::Address(_)) => Err(wrong_family()),
     }
     .map_err(|e| step("join the group", e))?;
@@ -163,10 +184,19 @@ fn udp_socket(like: SocketAddr) -> io::Result<Socket> {
         Type::DGRAM.cloexec(),
         Some(Protocol::UDP),
     )?;
-    if like.is_ipv6() && like.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+    if like.is_ipv6() {
+        // Otherwise an IPv6 session would take the port of all IPv4 addresses as well.
         socket.set_only_v6(true)?;
     }
     Ok(socket)
+}
+
+/// Sends multicast over the interface with this index, from this address, or from one that the kernel chooses.
+fn send_over(socket: &Socket, index: u32, address: Ipv4Addr) -> io::Result<()> {
+    let group = Ipv4Addr::UNSPECIFIED;
+    Ok(rustix::net::sockopt::set_ip_multicast_if_with_ifindex(
+        socket, &group, &address, index,
+    )?)
 }
 
 /// Sets the receive buffer: past the system's maximum where we may, up to it where we may not.

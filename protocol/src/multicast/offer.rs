@@ -1,6 +1,7 @@
 //! What a receiver must be told to take part in a session (protocol.md 1.3). It carries keys: private channels only.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,14 @@ pub struct SessionOffer {
     pub symbol: usize,
     /// The version that is sent.
     pub manifest: ManifestId,
+    /// How long the sender may wait for others, once this receiver has joined, before it sends anything: at most
+    /// [`WAIT_MAX`].
+    pub wait: Duration,
 }
+
+/// Longest time that a session may wait for its receivers to be complete: longer than any rack takes to boot, and
+/// short enough for somebody to notice that a node is missing.
+pub const WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// An offer that cannot be taken up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +73,8 @@ struct Raw {
     receiver_key: String,
     symbol: usize,
     manifest: ManifestId,
+    #[serde(default)]
+    wait_ms: u64,
 }
 
 impl From<SessionOffer> for Raw {
@@ -81,6 +91,7 @@ impl From<SessionOffer> for Raw {
             receiver_key: hex(&offer.keys.own),
             symbol: offer.symbol,
             manifest: offer.manifest,
+            wait_ms: u64::try_from(offer.wait.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -124,6 +135,7 @@ impl TryFrom<Raw> for SessionOffer {
             keys,
             symbol: raw.symbol,
             manifest: raw.manifest,
+            wait: Duration::from_millis(raw.wait_ms).min(WAIT_MAX),
         })
     }
 }
@@ -142,6 +154,7 @@ mod tests {
             keys: SessionKey::from_bytes([3; 32]).receiver_keys(ReceiverId(u64::MAX - 1)),
             symbol: 1440,
             manifest: ManifestId::of(b"v"),
+            wait: Duration::from_millis(5_250),
         }
     }
 
@@ -149,6 +162,16 @@ mod tests {
     fn offers_round_trip_through_json() {
         let text = serde_json::to_string(&offer()).unwrap();
         assert_eq!(serde_json::from_str::<SessionOffer>(&text).unwrap(), offer());
+    }
+
+    #[test]
+    fn the_wait_is_bounded_and_may_be_left_out() {
+        let mut json = serde_json::to_value(offer()).unwrap();
+        json["wait_ms"] = serde_json::json!(u64::MAX);
+        let read = |json| serde_json::from_value::<SessionOffer>(json).unwrap().wait;
+        assert_eq!(read(json.clone()), WAIT_MAX);
+        json.as_object_mut().unwrap().remove("wait_ms");
+        assert_eq!(read(json), Duration::ZERO);
     }
 
     #[test]

@@ -1,14 +1,11 @@
 //! `si-server`: the daemon.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::Result;
 use simulcast_cli::{Console, Exit};
-use simulcast_protocol::units::Rate;
 
-use simulcast_transport::fetch::NamedInterface;
-
-use crate::daemon::{self, Overrides, Settings};
+use crate::daemon::{self, MulticastOptions, Overrides, Settings};
 
 /// Give images to nodes, by HTTP and by multicast, until SIGTERM
 ///
@@ -21,22 +18,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 
-    /// Rate on the wire that a multicast session never passes [default: 1Gbit]
-    #[arg(long, value_name = "RATE")]
-    rate: Option<Rate>,
-
-    /// Interface for multicast, by name or address [default: the one that the request came in on]
-    #[arg(long, value_name = "NAME|ADDR")]
-    interface: Option<NamedInterface>,
-
-    /// Multicast group of the first session; others take the following ones [default: one that the store's key
-    /// chooses in 239.255.64.0/18]
-    #[arg(long, value_name = "ADDR")]
-    group: Option<Ipv4Addr>,
-
-    /// Routers that multicast packets may pass, plus one [default: 1]
-    #[arg(long, value_name = "N")]
-    ttl: Option<u8>,
+    #[command(flatten)]
+    multicast: MulticastOptions,
 }
 
 /// Runs the daemon.
@@ -46,10 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
     let command_line = Overrides {
         listen: args.listen,
-        rate: args.rate,
-        interface: args.interface,
-        group: args.group,
-        ttl: args.ttl,
+        multicast: args.multicast,
     };
     let options = console.options();
     let settings = Settings::load(&options.config, command_line)?;

@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-pub(crate) use settings::{Overrides, Settings};
+pub(crate) use settings::{MulticastOptions, Overrides, Settings};
 
 use counters::Counters;
 use sessions::Sessions;
@@ -72,7 +72,7 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
         .build()
         .context("cannot start threads")?;
     let daemon = Arc::new(Daemon {
-        sessions: Sessions::new(settings.multicast, &store.verifying_key()),
+        sessions: Sessions::new(settings.multicast),
         store,
         token,
         versions: Versions::default(),

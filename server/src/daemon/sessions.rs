@@ -1,5 +1,7 @@
-//! Multicast sessions: one for each version that nodes ask for and each of our addresses that they ask on, started by
+//! Multicast sessions: one for each version that nodes ask for and each interface over which they are reached, started by
 //! the first and joined by the others, forgotten when it ends.
+
+mod access;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use simulcast_image::manifest::VerifyingKey;
 use simulcast_image::store::ChunkStore;
 use simulcast_protocol::api::{SessionState, SessionStatus};
 use simulcast_protocol::control::SessionOffer;
@@ -18,13 +19,14 @@ use simulcast_protocol::units::{Bytes, Rate};
 use simulcast_transport::multicast::{
     ChunkSource, SendError, SenderConfig, SenderHandle, SenderSession, Summary,
 };
-use simulcast_transport::udp::Interface;
 use tokio::time::timeout;
+
+use access::Access;
 
 use super::Daemon;
 use super::answer::{Refusal, chain};
 use super::connection::Ends;
-use super::settings::Multicast;
+use super::settings::{Multicast, Start};
 use super::versions::{ServedVersion, blocking};
 
 /// Sessions at a time: each holds [`MEMORY`], and the daemon is to stay below 512 MiB.
@@ -33,14 +35,8 @@ const SESSIONS: usize = 6;
 /// Bytes of chunks that a session holds: what it sends in turn, and what it reads ahead.
 const MEMORY: u64 = 48 << 20;
 
-/// The port of the first session, for the group and for reports; others take the following ones.
-const FIRST_PORT: u16 = 9441;
-
 /// Ports that are tried: other programs may have some.
-const PLACES: u16 = 64;
-
-/// The groups of which a store's key chooses one, from 239.255.64.0 on (RFC 2365, local scope).
-const GROUPS: (u32, u32) = (0xefff_4000, 1 << 14);
+const TRIES: usize = 256;
 
 /// Time that sessions get to tell their receivers of the end: the end is repeated for a second.
 const GRACE: Duration = Duration::from_secs(3);
@@ -49,15 +45,18 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Sessions {
     settings: Multicast,
-    /// The group of the first session.
-    base: Ipv4Addr,
     running: Mutex<Vec<Running>>,
     /// The daemon ends: no session is started any more.
     over: AtomicBool,
 }
 
-/// What one session serves.
-type Key = (ManifestId, IpAddr);
+/// Whom one session serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    manifest: ManifestId,
+    /// Index of the interface.
+    interface: u32,
+}
 
 #[derive(Debug)]
 struct Running {
@@ -65,8 +64,7 @@ struct Running {
     handle: SenderHandle,
     served: Arc<ServedVersion>,
     session: u32,
-    group: SocketAddr,
-    place: u16,
+    interface: String,
     started: Instant,
 }
 
@@ -77,13 +75,8 @@ struct Source {
 }
 
 impl Sessions {
-    pub(super) fn new(settings: Multicast, key: &VerifyingKey) -> Self {
-        // Servers side by side have different keys, so their groups differ without anybody's help.
-        let chosen = ManifestId::of(key.to_string().as_bytes());
-        let [a, b, ..] = *chosen.as_bytes();
-        let offset = u32::from(u16::from_le_bytes([a, b])) % (GROUPS.1 - u32::from(PLACES));
+    pub(super) fn new(settings: Multicast) -> Self {
         Self {
-            base: settings.group.unwrap_or(Ipv4Addr::from_bits(GROUPS.0 + offset)),
             settings,
             running: Mutex::default(),
             over: AtomicBool::new(false),
@@ -96,11 +89,11 @@ impl Sessions {
     }
 
     /// An offer for a session that runs, if there is one.
-    fn join(&self, key: &Key) -> Option<SessionOffer> {
+    fn join(&self, key: Key, local: IpAddr) -> Option<SessionOffer> {
         self.lock()
             .iter()
             .find(|running| running.serves(key))
-            .map(|running| running.handle.offer())
+            .map(|running| running.offer(local))
     }
 
     /// Takes out the sessions for which `over` says so.
@@ -117,8 +110,20 @@ impl Sessions {
 
 impl Running {
     /// Whether a receiver can be sent to it: one that is ending would only turn it away.
-    fn serves(&self, key: &Key) -> bool {
-        self.key == *key && !self.handle.is_closing()
+    fn serves(&self, key: Key) -> bool {
+        self.key == key && !self.handle.is_closing()
+    }
+
+    /// An offer for a receiver that reaches us under the address `local`.
+    fn offer(&self, local: IpAddr) -> SessionOffer {
+        let mut offer = self.handle.offer();
+        offer.control.set_ip(local);
+        offer
+    }
+
+    /// Its group, and where it hears reports.
+    fn addresses(&self) -> [SocketAddr; 2] {
+        [self.handle.group(), self.handle.control()]
     }
 
     fn status(&self) -> SessionStatus {
@@ -134,7 +139,8 @@ impl Running {
             image: self.served.reference().to_string(),
             manifest: self.served.id,
             state,
-            group: self.group.to_string(),
+            interface: self.interface.clone(),
+            group: self.handle.group().to_string(),
             bytes: progress.stats.bytes,
             rate: progress.rate.map_or(0, Rate::bits_per_second),
             done: done.count() as u64,
@@ -151,17 +157,13 @@ impl Daemon {
         manifest: ManifestId,
         ends: Ends,
     ) -> Result<SessionOffer, Refusal> {
-        let local = ends.local.ip().to_canonical();
-        let key = (manifest, local);
-        if let Some(offer) = self.sessions.join(&key) {
+        let access = Access::to(ends, &self.sessions.settings)?;
+        let key = Key {
+            manifest,
+            interface: access.index,
+        };
+        if let Some(offer) = self.sessions.join(key, access.local) {
             return Ok(offer);
-        }
-        if !local.is_ipv4() {
-            return Err(Refusal::new(
-                StatusCode::CONFLICT,
-                "multicast sessions go by IPv4, and the request came by IPv6",
-                "use an IPv4 address of the image server, or --transport http",
-            ));
         }
         self.forget_ended().await;
         let served = self.version_by_id(manifest).await?.ok_or_else(|| {
@@ -172,13 +174,14 @@ impl Daemon {
             )
         })?;
         let daemon = Arc::clone(self);
-        blocking(move || daemon.start(key, served)).await
+        blocking(move || daemon.start(key, &access, served)).await
     }
 
     /// Starts a session, unless somebody else just did.
     fn start(
         self: &Arc<Self>,
-        key: (ManifestId, IpAddr),
+        key: Key,
+        access: &Access,
         served: Arc<ServedVersion>,
     ) -> Result<SessionOffer, Refusal> {
         let table = served.table.clone().ok_or_else(|| {
@@ -189,8 +192,8 @@ impl Daemon {
             )
         })?;
         let mut running = self.sessions.lock();
-        if let Some(running) = running.iter().find(|running| running.serves(&key)) {
-            return Ok(running.handle.offer());
+        if let Some(running) = running.iter().find(|running| running.serves(key)) {
+            return Ok(running.offer(access.local));
         }
         if self.sessions.over.load(Ordering::Relaxed) {
             return Err(Refusal::new(
@@ -206,43 +209,25 @@ impl Daemon {
                 "wait until one has ended, or use --transport http",
             ));
         }
-        let source = Arc::new(Source {
+        let source = Source {
             daemon: Arc::clone(self),
             table: Arc::clone(&table),
+        };
+        let taken: Vec<SocketAddr> = running.iter().flat_map(Running::addresses).collect();
+        let handle = self.sessions.open(access, &taken, &table, Arc::new(source))?;
+        let (session, group, image) = (handle.session().0, handle.group(), served.reference());
+        let interface = access.link.name.clone();
+        tracing::info!(session, %image, %group, %interface, control = %handle.control(), "multicast session opened");
+        running.push(Running {
+            key,
+            handle,
+            served,
+            session,
+            interface,
+            started: Instant::now(),
         });
-        let taken: Vec<u16> = running.iter().map(|running| running.place).collect();
-        for place in (0..PLACES).filter(|place| !taken.contains(place)) {
-            let config = self.sessions.config(place, key.1, &table)?;
-            let (session, group) = (config.session.0, config.group);
-            match SenderSession::start(config, Arc::clone(&source) as Arc<dyn ChunkSource>) {
-                Ok(handle) => {
-                    let image = served.reference();
-                    tracing::info!(session, %image, %group, control = %handle.control(), "multicast session opened");
-                    let offer = handle.offer();
-                    let started = Instant::now();
-                    running.push(Running {
-                        key,
-                        handle,
-                        served,
-                        session,
-                        group,
-                        place,
-                        started,
-                    });
-                    return Ok(offer);
-                }
-                Err(SendError::Socket(error)) if error.source.kind() == ErrorKind::AddrInUse => {}
-                Err(error) => {
-                    let text = chain(&error);
-                    tracing::error!(error = %text, "cannot send by multicast");
-                    return Err(Refusal::trouble(text));
-                }
-            }
-        }
-        let last = FIRST_PORT + PLACES - 1;
-        Err(Refusal::trouble(format!(
-            "UDP ports {FIRST_PORT} to {last} are all in use"
-        )))
+        let offer = running.last().map(|running| running.offer(access.local));
+        Ok(offer.expect("one was just put there"))
     }
 
     /// Forgets sessions that have ended, with a word to the log.
@@ -307,31 +292,66 @@ impl Daemon {
 }
 
 impl Sessions {
-    fn config(&self, place: u16, local: IpAddr, table: &Arc<ChunkTable>) -> Result<SenderConfig, Refusal> {
-        let interface = match &self.settings.interface {
-            None => Interface::Address(local),
-            Some(named) => named.resolve().map_err(|error| {
-                Refusal::trouble(format!(
-                    "cannot find the interface {named:?} for multicast: {error}"
-                ))
-            })?,
-        };
-        let group = Ipv4Addr::from_bits(self.base.to_bits().wrapping_add(u32::from(place)));
-        if !group.is_multicast() {
-            return Err(Refusal::trouble(format!(
-                "{group} is no multicast group: --group leaves too few for the sessions that run"
-            )));
+    /// Opens a session on a group and a port that none of `taken` has.
+    fn open(
+        &self,
+        access: &Access,
+        taken: &[SocketAddr],
+        table: &Arc<ChunkTable>,
+        source: Arc<dyn ChunkSource>,
+    ) -> Result<SenderHandle, Refusal> {
+        let range = self.settings.groups;
+        let groups: Vec<IpAddr> = taken.iter().map(SocketAddr::ip).collect();
+        let group = range.pick(&groups, rand::random()).ok_or_else(|| {
+            Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("all multicast groups of {range} are in use"),
+                "wait until a session has ended, use --transport http, or give si-server more with --groups",
+            )
+        })?;
+        let ports = self.settings.ports;
+        let used_up = || Refusal::trouble(format!("too few of the UDP ports {ports} are free for a session"));
+        let free = |port: &u16| taken.iter().all(|taken| taken.port() != *port);
+        let port = ports.for_groups(rand::random()).find(free);
+        let group = (group, port.ok_or_else(used_up)?).into();
+        for port in ports.for_reports(rand::random()).filter(free).take(TRIES) {
+            let config = self.config(access, group, port, table);
+            match SenderSession::start(config, Arc::clone(&source)) {
+                Ok(handle) => return Ok(handle),
+                Err(SendError::Socket(error)) if error.source.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => {
+                    let text = chain(&error);
+                    tracing::error!(error = %text, "cannot send by multicast");
+                    return Err(Refusal::trouble(text));
+                }
+            }
         }
-        let port = FIRST_PORT + place;
-        let table = Arc::clone(table);
-        Ok(SenderConfig {
+        Err(used_up())
+    }
+
+    fn config(&self, access: &Access, group: SocketAddr, port: u16, table: &Arc<ChunkTable>) -> SenderConfig {
+        // Reports are heard on all addresses: nodes of one interface may know different ones.
+        let control = (Ipv4Addr::UNSPECIFIED, port).into();
+        let usual = SenderConfig::new(access.interface(), group, control, Arc::clone(table));
+        let (min_receivers, gather, max_wait) = match self.settings.start {
+            Start::First => (usual.min_receivers, usual.gather, usual.max_wait),
+            Start::After(wait) => (usual.min_receivers, wait, wait),
+            Start::Number(number, wait) => (number, usual.gather, wait),
+        };
+        SenderConfig {
             rate: self.settings.rate,
             ttl: self.settings.ttl.into(),
+            dscp: self.settings.dscp.0,
             // An installer on this machine is a receiver like any other.
             loopback: true,
+            min_receivers,
+            // Who asks for a number or a time has said for whom to wait.
+            wait_for_invited: self.settings.start == Start::First,
+            gather,
+            max_wait,
             memory: MEMORY,
-            ..SenderConfig::new(interface, (group, port).into(), (local, port).into(), table)
-        })
+            ..usual
+        }
     }
 }
 

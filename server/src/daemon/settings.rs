@@ -1,22 +1,32 @@
 //! How the daemon is set: built-in values, then `server.toml`, then the command line, each over the one before.
 
+mod values;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use simulcast_cli::{Exit, Remark};
 use simulcast_protocol::api::PORT;
+use simulcast_protocol::multicast::limits::RECEIVERS;
 use simulcast_protocol::units::Rate;
 use simulcast_transport::fetch::NamedInterface;
+
+pub(crate) use values::{Dscp, GroupRange, PortRange, Wait};
 
 /// The name of the file in the configuration directory.
 const FILE: &str = "server.toml";
 
 /// Rate of a session unless told otherwise: what nearly every wire carries. Receivers slow it down when they must.
 const RATE: Rate = Rate::from_bits_per_second(1_000_000_000);
+
+/// How long a session waits for a number of receivers unless told otherwise: a rack of machines needs some minutes to
+/// start, and one that does not start should not hold up the others for longer.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// All settings of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,38 +42,81 @@ pub(crate) struct Settings {
 pub(crate) struct Multicast {
     /// The rate on the wire that a session never passes.
     pub(crate) rate: Rate,
-    /// Where sessions are sent; `None` for where the request for one came in.
-    pub(crate) interface: Option<NamedInterface>,
-    /// The group of the first session, others take the following ones; `None` for one that the store's key chooses.
-    pub(crate) group: Option<Ipv4Addr>,
+    /// Where sessions may be sent; empty for everywhere.
+    pub(crate) interfaces: Vec<NamedInterface>,
+    /// Groups that sessions of IPv4 may have.
+    pub(crate) groups: GroupRange,
+    /// Groups that sessions of IPv6 may have.
+    pub(crate) groups_v6: GroupRange,
+    /// UDP ports that sessions may have, for groups and for reports.
+    pub(crate) ports: PortRange,
     /// Routers that a packet may pass, plus one.
     pub(crate) ttl: u8,
+    /// How routers and switches should treat packets.
+    pub(crate) dscp: Dscp,
+    /// When a session begins to send.
+    pub(crate) start: Start,
+}
+
+/// When a session begins to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With the first receiver, after a moment for those that were started together with it.
+    First,
+    /// So long after the first receiver has joined.
+    After(Duration),
+    /// When so many receivers have joined, at the latest so long after the first of them.
+    Number(u32, Duration),
 }
 
 /// What one source says; what it does not say stays as it was.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
-    pub(crate) rate: Option<Rate>,
-    pub(crate) interface: Option<NamedInterface>,
-    pub(crate) group: Option<Ipv4Addr>,
-    pub(crate) ttl: Option<u8>,
+    pub(crate) multicast: MulticastOptions,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How sessions are sent, as the file and the command line say it: one list of names for both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
-struct File {
-    listen: Option<SocketAddr>,
-    multicast: FileMulticast,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileMulticast {
+#[command(next_help_heading = "Multicast sessions")]
+pub(crate) struct MulticastOptions {
+    /// Rate on the wire that a multicast session never passes [default: 1Gbit]
+    #[arg(long, value_name = "RATE")]
     rate: Option<Rate>,
-    interface: Option<NamedInterface>,
-    group: Option<Ipv4Addr>,
+
+    /// Send multicast only over this interface, by name or address; may be given several times [default: the one
+    /// over which the node is reached]
+    #[arg(long = "interface", value_name = "NAME|ADDR")]
+    interfaces: Vec<NamedInterface>,
+
+    /// Take multicast groups from this range; may be given once for IPv4 and once for IPv6 [default:
+    /// 239.255.64.0/18 and ff15::/16]
+    #[arg(long, value_name = "ADDR/BITS")]
+    groups: Vec<GroupRange>,
+
+    /// Take UDP ports of sessions from this range, its lower half for reports, the upper one for groups [default:
+    /// 9441-9504]
+    #[arg(long, value_name = "FIRST-LAST")]
+    ports: Option<PortRange>,
+
+    /// Routers that multicast packets may pass, plus one [default: 1]
+    #[arg(long, value_name = "N")]
     ttl: Option<u8>,
+
+    /// Mark multicast packets with this code point, as in CS1, AF11, LE or 8 [default: 0]
+    #[arg(long, value_name = "DSCP")]
+    dscp: Option<Dscp>,
+
+    /// Begin to send when so many nodes have joined a session [default: with the first]
+    #[arg(long, value_name = "N")]
+    min_receivers: Option<u32>,
+
+    /// Begin to send this long after the first node has joined, however many there are; without --min-receivers,
+    /// always wait so long [default: 5min with --min-receivers]
+    #[arg(long, value_name = "TIME")]
+    max_wait: Option<Wait>,
 }
 
 impl Settings {
@@ -93,29 +146,54 @@ impl Settings {
     }
 
     fn take(&mut self, overrides: Overrides) {
-        let Overrides {
-            listen,
-            rate,
-            interface,
-            group,
-            ttl,
-        } = overrides;
+        let Overrides { listen, multicast } = overrides;
         self.listen = listen.unwrap_or(self.listen);
-        self.multicast.rate = rate.unwrap_or(self.multicast.rate);
-        self.multicast.interface = interface.or(self.multicast.interface.take());
-        self.multicast.group = group.or(self.multicast.group);
-        self.multicast.ttl = ttl.unwrap_or(self.multicast.ttl);
+        let settings = &mut self.multicast;
+        settings.rate = multicast.rate.unwrap_or(settings.rate);
+        if !multicast.interfaces.is_empty() {
+            settings.interfaces = multicast.interfaces;
+        }
+        for range in multicast.groups {
+            if range.is_ipv4() {
+                settings.groups = range;
+            } else {
+                settings.groups_v6 = range;
+            }
+        }
+        settings.ports = multicast.ports.unwrap_or(settings.ports);
+        settings.ttl = multicast.ttl.unwrap_or(settings.ttl);
+        settings.dscp = multicast.dscp.unwrap_or(settings.dscp);
+        settings.start = settings
+            .start
+            .with(multicast.min_receivers, multicast.max_wait.map(|Wait(wait)| wait));
     }
 
     fn check(&self) -> Result<()> {
-        if let Some(group) = self.multicast.group.filter(|group| !group.is_multicast()) {
-            return Err(anyhow!("{group} is no multicast group"))
-                .hint("choose one that is yours to use, from 239.255.0.0 to 239.255.255.255 for a site");
-        }
         if self.multicast.ttl == 0 {
             return Err(anyhow!("with a ttl of 0 no packet leaves this machine")).hint("use 1 or more");
         }
+        if let Start::Number(number, _) = self.multicast.start
+            && !(1..=RECEIVERS).contains(&(number as usize))
+        {
+            return Err(anyhow!("a session cannot wait for {number} receivers"))
+                .hint(format!("give a number from 1 to {RECEIVERS}"));
+        }
         Ok(())
+    }
+}
+
+impl Start {
+    /// The same with what one source says about it.
+    fn with(self, number: Option<u32>, wait: Option<Duration>) -> Self {
+        match (self, number, wait) {
+            (start, None, None) => start,
+            (_, Some(number), Some(wait)) | (Self::Number(number, _), None, Some(wait)) => {
+                Self::Number(number, wait)
+            }
+            (Self::After(wait) | Self::Number(_, wait), Some(number), None) => Self::Number(number, wait),
+            (Self::First, Some(number), None) => Self::Number(number, PATIENCE),
+            (Self::First | Self::After(_), None, Some(wait)) => Self::After(wait),
+        }
     }
 }
 
@@ -125,9 +203,13 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             multicast: Multicast {
                 rate: RATE,
-                interface: None,
-                group: None,
+                interfaces: Vec::new(),
+                groups: GroupRange::IPV4,
+                groups_v6: GroupRange::IPV6,
+                ports: PortRange::DEFAULT,
                 ttl: 1,
+                dscp: Dscp::default(),
+                start: Start::First,
             },
         }
     }
@@ -135,7 +217,7 @@ impl Default for Settings {
 
 /// What the text of a `server.toml` says; else the line, from 1, and what is wrong there.
 fn parse(text: &str) -> std::result::Result<Overrides, (usize, String)> {
-    let file: File = toml::from_str(text).map_err(|error| {
+    toml::from_str(text).map_err(|error| {
         let before = error.span().map_or(0, |span| span.start.min(text.len()));
         let line = text.as_bytes()[..before]
             .iter()
@@ -143,13 +225,6 @@ fn parse(text: &str) -> std::result::Result<Overrides, (usize, String)> {
             .count()
             + 1;
         (line, error.message().trim().to_owned())
-    })?;
-    Ok(Overrides {
-        listen: file.listen,
-        rate: file.multicast.rate,
-        interface: file.multicast.interface,
-        group: file.multicast.group,
-        ttl: file.multicast.ttl,
     })
 }
 
@@ -163,25 +238,50 @@ mod tests {
         let none = Settings::load(directory.path(), Overrides::default()).unwrap();
         assert_eq!(none, Settings::default());
         assert_eq!(none.listen.to_string(), "0.0.0.0:9440");
-        let text =
-            "listen = \"127.0.0.1:1\"\n[multicast]\nrate = \"400Mbit\"\ninterface = \"br0\"\nttl = 4\n";
+        let text = "listen = \"127.0.0.1:1\"\n[multicast]\nrate = \"400Mbit\"\ninterfaces = [\"br0\", \"10.1.2.3\"]\n\
+                    ttl = 4\nports = \"7-8\"\nmax_wait = \"30s\"\ngroups = [\"239.1.0.0/16\", \"ff12::/16\"]\n";
         fs::write(directory.path().join(FILE), text).unwrap();
         let command_line = Overrides {
-            rate: Some("2Gbit".parse().unwrap()),
-            group: Some("239.255.9.9".parse().unwrap()),
+            multicast: MulticastOptions {
+                rate: Some("2Gbit".parse().unwrap()),
+                groups: vec!["239.255.9.0/24".parse().unwrap()],
+                dscp: Some(Dscp(8)),
+                min_receivers: Some(12),
+                ..MulticastOptions::default()
+            },
             ..Overrides::default()
         };
         let settings = Settings::load(directory.path(), command_line).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:1");
+        let address = [10, 1, 2, 3].into();
         assert_eq!(
             settings.multicast,
             Multicast {
                 rate: "2Gbit".parse().unwrap(),
-                interface: Some(NamedInterface::Name("br0".to_owned())),
-                group: Some(Ipv4Addr::new(239, 255, 9, 9)),
+                interfaces: vec![
+                    NamedInterface::Name("br0".to_owned()),
+                    NamedInterface::Address(address)
+                ],
+                groups: "239.255.9.0/24".parse().unwrap(),
+                groups_v6: "ff12::/16".parse().unwrap(),
+                ports: "7-8".parse().unwrap(),
                 ttl: 4,
+                dscp: Dscp(8),
+                start: Start::Number(12, Duration::from_secs(30)),
             }
         );
+    }
+
+    #[test]
+    fn a_number_and_a_time_to_wait_go_together() {
+        let (time, other) = (Duration::from_secs(7), Duration::from_secs(9));
+        let number = |wait| Start::Number(3, wait);
+        assert_eq!(Start::First.with(None, None), Start::First);
+        assert_eq!(Start::First.with(Some(3), None), number(PATIENCE));
+        assert_eq!(Start::First.with(None, Some(time)), Start::After(time));
+        assert_eq!(Start::After(time).with(Some(3), None), number(time));
+        assert_eq!(number(time).with(None, Some(other)), number(other));
+        assert_eq!(Start::Number(9, time).with(Some(3), None), number(time));
     }
 
     #[test]
@@ -191,10 +291,18 @@ mod tests {
             ("[multicast]\n\n\nrates = 1\n", 4, "unknown field `rates`"),
             ("[multicast]\nrate = \"fast\"\n", 2, "\"fast\" is not a rate"),
             (
-                "[multicast]\ninterface = \"a/b\"\n",
+                "[multicast]\ninterfaces = [\"a/b\"]\n",
                 2,
                 "\"a/b\" is no network interface",
             ),
+            (
+                "[multicast]\ngroups = [\"239.0.0.0/3\"]\n",
+                2,
+                "\"239.0.0.0/3\" are not all multicast groups",
+            ),
+            ("[multicast]\nports = \"0-9\"\n", 2, "is no range of two ports"),
+            ("[multicast]\ndscp = \"best\"\n", 2, "\"best\" is no code point"),
+            ("[multicast]\nmax_wait = \"7h\"\n", 2, "\"7h\" is no time to wait"),
             ("[multicast]\nttl = 256\n", 2, "256"),
             ("listen", 1, "key"),
         ] {
@@ -215,17 +323,25 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        let group = Overrides {
-            group: Some(Ipv4Addr::LOCALHOST),
-            ..Overrides::default()
-        };
         let directory = tempfile::tempdir().unwrap();
-        let error = Settings::load(directory.path(), group).unwrap_err();
-        assert_eq!(error.to_string(), "127.0.0.1 is no multicast group");
-        let ttl = Overrides {
-            ttl: Some(0),
-            ..Overrides::default()
+        let refused = |multicast| {
+            let overrides = Overrides {
+                multicast,
+                ..Overrides::default()
+            };
+            Settings::load(directory.path(), overrides)
+                .unwrap_err()
+                .to_string()
         };
-        assert!(Settings::load(directory.path(), ttl).is_err());
+        let ttl = MulticastOptions {
+            ttl: Some(0),
+            ..MulticastOptions::default()
+        };
+        assert_eq!(refused(ttl), "with a ttl of 0 no packet leaves this machine");
+        let crowd = MulticastOptions {
+            min_receivers: Some(16_385),
+            ..MulticastOptions::default()
+        };
+        assert_eq!(refused(crowd), "a session cannot wait for 16385 receivers");
     }
 }

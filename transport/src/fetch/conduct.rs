@@ -6,15 +6,15 @@
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::ChunkTable;
 
-use super::over_multicast::{MulticastError, over_multicast};
+use super::over_multicast::{MulticastError, Sign, over_multicast};
 use super::{Fetch, NamedInterface, Scope, Transport, over_http};
 use crate::http::{Client, HttpError};
 use crate::multicast::Cancel;
@@ -116,7 +116,7 @@ pub fn conduct(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
             over_connections(order, fetch)
         }
         Choice::Multicast => {
-            over_multicast(order, fetch, &Cancel::default(), &|| {}).map_err(FetchError::Multicast)
+            over_multicast(order, fetch, &Cancel::default(), &|_| {}).map_err(FetchError::Multicast)
         }
         Choice::Auto => both(order, fetch),
     };
@@ -151,22 +151,47 @@ fn over_connections(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> 
     })
 }
 
+/// How multicast fares, as the thread that listens tells.
+#[derive(Debug, Default)]
+struct Watch {
+    faltered: AtomicBool,
+    /// Until when the session may wait for others.
+    waits_until: Mutex<Option<Instant>>,
+}
+
+impl Watch {
+    fn take(&self, sign: Sign) {
+        match sign {
+            Sign::Joined(wait) => {
+                *self.waits_until.lock().expect("no holder panics") = Instant::now().checked_add(wait);
+            }
+            Sign::Faltered => self.faltered.store(true, Ordering::Relaxed),
+        }
+    }
+
+    fn has_faltered(&self) -> bool {
+        self.faltered.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing need come yet.
+    fn may_wait(&self) -> bool {
+        let until = *self.waits_until.lock().expect("no holder panics");
+        until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
 /// Multicast, and HTTP when it is needed.
 fn both(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
-    let (cancel, faltered) = (Cancel::default(), AtomicBool::new(false));
+    let (cancel, watch) = (Cancel::default(), Watch::default());
     thread::scope(|scope| {
         let listening = scope.spawn(|| {
-            let falter = || faltered.store(true, Ordering::Relaxed);
-            let result = over_multicast(order, fetch, &cancel, &falter);
+            let result = over_multicast(order, fetch, &cancel, &|sign| watch.take(sign));
             if let Err(error) = result {
-                falter();
                 (order.notice)(&Notice::Left(error));
             }
+            watch.take(Sign::Faltered);
         });
-        let over = wait_for_multicast(fetch, &|| {
-            faltered.load(Ordering::Relaxed) || listening.is_finished()
-        });
-        let result = if over {
+        let result = if wait_for_multicast(fetch, &watch) {
             Ok(())
         } else {
             let missing = fetch.missing().left();
@@ -187,17 +212,19 @@ fn both(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
 }
 
 /// Waits while multicast does what it should; true when nothing is missing any more.
-fn wait_for_multicast(fetch: &Fetch, faltered: &dyn Fn() -> bool) -> bool {
-    let mut last = (Instant::now(), fetch.tally(Transport::Multicast).chunks);
+fn wait_for_multicast(fetch: &Fetch, watch: &Watch) -> bool {
+    let begun = fetch.tally(Transport::Multicast).chunks;
+    let mut last = (Instant::now(), begun);
     loop {
         if fetch.missing().wait_over(LOOK) {
             return true;
         }
         let chunks = fetch.tally(Transport::Multicast).chunks;
-        if chunks != last.1 || fetch.fill() >= BUSY {
+        let waits = chunks == begun && watch.may_wait();
+        if chunks != last.1 || fetch.fill() >= BUSY || waits {
             last = (Instant::now(), chunks);
         }
-        if faltered() || last.0.elapsed() >= STALL {
+        if watch.has_faltered() || last.0.elapsed() >= STALL {
             return false;
         }
     }

@@ -1,13 +1,14 @@
 //! Network interfaces as people name them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::udp::Interface;
+use crate::udp::route::route_to;
 
 /// An interface by its name or one of its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -30,32 +31,39 @@ impl NamedInterface {
     /// # Errors
     /// When there is no interface of that name.
     pub fn resolve(&self) -> io::Result<Interface> {
+        Ok(match self {
+            Self::Address(address) => Interface::At(self.index()?, *address),
+            Self::Name(_) => Interface::Index(self.index()?),
+        })
+    }
+
+    /// Its index.
+    ///
+    /// # Errors
+    /// When there is no interface of that name, or none with that address.
+    pub fn index(&self) -> io::Result<u32> {
         match self {
-            Self::Address(address) => Ok(Interface::Address(*address)),
+            Self::Address(address) => {
+                let route = route_to((*address, 0).into())?;
+                let ours = route.local == *address;
+                ours.then_some(route.interface)
+                    .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+            }
             Self::Name(name) => {
                 let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
-                Ok(Interface::Index(rustix::net::netdevice::name_to_index(
-                    &socket, name,
-                )?))
+                Ok(rustix::net::netdevice::name_to_index(&socket, name)?)
             }
         }
     }
 }
 
-/// The interface over which `peer` is reached, by the address that this machine has on it.
+/// The interface over which `peer` is reached, and the address that this machine has on it.
 ///
 /// # Errors
 /// When there is no route to `peer`.
 pub(super) fn towards(peer: SocketAddr) -> io::Result<Interface> {
-    let any: SocketAddr = if peer.is_ipv4() {
-        ([0; 4], 0).into()
-    } else {
-        ([0u16; 8], 0).into()
-    };
-    // Connecting a UDP socket sends nothing; it looks up the route.
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(peer)?;
-    Ok(Interface::Address(socket.local_addr()?.ip()))
+    let route = route_to(peer)?;
+    Ok(Interface::At(route.interface, route.local))
 }
 
 impl FromStr for NamedInterface {
@@ -108,6 +116,9 @@ mod tests {
         assert!(matches!(loopback, Interface::Index(index) if index > 0));
         assert!(NamedInterface::Name("none-such0".to_owned()).resolve().is_err());
         let towards = towards("127.0.0.1:9".parse().unwrap()).unwrap();
-        assert_eq!(towards, Interface::Address([127, 0, 0, 1].into()));
+        let Interface::Index(index) = loopback else {
+            panic!("{loopback:?}")
+        };
+        assert_eq!(towards, Interface::At(index, [127, 0, 0, 1].into()));
     }
 }

@@ -79,13 +79,21 @@ impl MulticastError {
     }
 }
 
-/// Takes part in sessions until nothing is missing or they lead nowhere. `faltered` is called when one has ended too
-/// early, so that others begin to help.
+/// What happened to multicast, for whoever decides which transports help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// A session is joined, which may wait so long for others before it sends anything.
+    Joined(Duration),
+    /// A session has ended too early: others should begin to help.
+    Faltered,
+}
+
+/// Takes part in sessions until nothing is missing or they lead nowhere. `tell` is called with what happens.
 pub(super) fn over_multicast(
     order: &Order<'_>,
     fetch: &Fetch,
     cancel: &Cancel,
-    faltered: &dyn Fn(),
+    tell: &dyn Fn(Sign),
 ) -> Result<(), MulticastError> {
     let mut fruitless = 0;
     let mut early = order.offer.clone();
@@ -95,6 +103,7 @@ pub(super) fn over_multicast(
             Some(offer) => offer,
             None => order.client.session(manifest).map_err(MulticastError::Offer)?,
         };
+        tell(Sign::Joined(offer.wait));
         let before = fetch.tally(Transport::Multicast).chunks;
         let summary = take_part(order, fetch, &offer, cancel);
         if fetch.missing().is_over() || cancel.is_set() {
@@ -117,7 +126,7 @@ pub(super) fn over_multicast(
         }
         // A session that was ending when it was joined is no bad sign: the next one is this receiver's own.
         if !matches!(summary.end, End::Finished(_)) || fruitless > 1 {
-            faltered();
+            tell(Sign::Faltered);
         }
         (order.notice)(&Notice::JoiningAgain(error));
         if fetch

@@ -14,7 +14,7 @@ use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::limits::LOADS;
 use simulcast_protocol::multicast::sender::LoadError;
 use simulcast_protocol::multicast::{
-    self as protocol, Geometry, Load, Loaded, Reason, ReceiverId, Sender, SenderEvent,
+    self as protocol, Geometry, Load, Loaded, Reason, ReceiverId, Sender, SenderEvent, SessionId,
 };
 
 pub use config::{PeerSummary, Progress, SendError, SenderConfig, Summary};
@@ -65,6 +65,7 @@ impl SenderSession {
             interface: config.interface,
             ttl: config.ttl,
             loopback: config.loopback,
+            dscp: config.dscp,
         };
         let group = group_sender(config.group, reach)?;
         let control_socket = control_listener(config.control)?;
@@ -132,6 +133,16 @@ impl SenderSession {
 }
 
 impl SenderHandle {
+    /// Its number.
+    pub fn session(&self) -> SessionId {
+        self.config.session
+    }
+
+    /// Address and port of the group.
+    pub fn group(&self) -> SocketAddr {
+        self.config.group
+    }
+
     /// Where reports are heard.
     pub fn control(&self) -> SocketAddr {
         self.control
@@ -140,7 +151,9 @@ impl SenderHandle {
     /// An invitation with a new number, for one start of one receiver. Until sending has begun, whoever was invited is
     /// waited for, as long as the configuration allows.
     pub fn offer(&self) -> SessionOffer {
-        self.invited.fetch_add(1, Ordering::Relaxed);
+        if self.config.wait_for_invited {
+            self.invited.fetch_add(1, Ordering::Relaxed);
+        }
         let receiver = ReceiverId(rand::random());
         SessionOffer {
             group: self.config.group,
@@ -150,6 +163,11 @@ impl SenderHandle {
             keys: self.config.key.receiver_keys(receiver),
             symbol: self.config.symbol,
             manifest: self.config.table.manifest(),
+            wait: if self.has_begun() {
+                Duration::ZERO
+            } else {
+                self.config.gather.max(self.config.max_wait)
+            },
         }
     }
 

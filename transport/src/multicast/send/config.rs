@@ -40,12 +40,16 @@ pub struct SenderConfig {
     pub rate_min: Rate,
     /// Routers that packets may pass, plus one.
     pub ttl: u32,
+    /// How routers and switches should treat packets: a differentiated services code point, 0 to 63.
+    pub dscp: u8,
     /// Whether receivers on this machine, in the same network namespace, get the packets too.
     pub loopback: bool,
     /// Whether segmentation offload is tried.
     pub offload: bool,
     /// Receivers that are waited for before anything is sent.
     pub min_receivers: u32,
+    /// Whether everyone who was given an offer is waited for as well.
+    pub wait_for_invited: bool,
     /// How long they are waited for, from the first that joins.
     pub max_wait: Duration,
     /// How long others are waited for in any case, from the first that joins.
@@ -129,9 +133,11 @@ impl SenderConfig {
             rate: Rate::from_bits_per_second(1_000_000_000),
             rate_min: Rate::from_bits_per_second(10_000_000),
             ttl: 1,
+            dscp: 0,
             loopback: false,
             offload: true,
             min_receivers: 1,
+            wait_for_invited: true,
             max_wait: Duration::from_secs(5),
             gather: Duration::from_millis(250),
             join_wait: Duration::from_secs(60),

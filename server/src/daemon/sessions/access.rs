@@ -1,0 +1,83 @@
+//! How a node is reached: over which interface, and which of our addresses it knows.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::StatusCode;
+use simulcast_transport::udp::Interface;
+use simulcast_transport::udp::route::{Link, link, route_to};
+
+use super::super::answer::Refusal;
+use super::super::connection::Ends;
+use super::super::settings::Multicast;
+
+/// How a node is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    /// Index of the interface that leads to it.
+    pub(super) index: u32,
+    /// That interface.
+    pub(super) link: Link,
+    /// Our address there, which multicast packets come from.
+    pub(super) source: IpAddr,
+    /// The address that it reaches us under.
+    pub(super) local: IpAddr,
+}
+
+impl Access {
+    /// The way to the node at the other end of a connection.
+    pub(super) fn to(ends: Ends, settings: &Multicast) -> Result<Self, Refusal> {
+        let (local, peer) = (ends.local.ip().to_canonical(), canonical(ends.peer));
+        let route = route_to(peer).map_err(|error| trouble(peer, &error))?;
+        let link = link(route.interface).map_err(|error| trouble(peer, &error))?;
+        let named = |index| {
+            settings
+                .interfaces
+                .iter()
+                .any(|name| name.index().ok() == Some(index))
+        };
+        if !settings.interfaces.is_empty() && !named(route.interface) {
+            return Err(Refusal::new(
+                StatusCode::CONFLICT,
+                format!(
+                    "multicast is not sent over {}, which leads to {}",
+                    link.name,
+                    peer.ip()
+                ),
+                "add it to `interfaces` in server.toml of the image server, or use --transport http",
+            ));
+        }
+        if !peer.is_ipv4() {
+            return Err(Refusal::new(
+                StatusCode::CONFLICT,
+                "multicast sessions go by IPv4, and the request came by IPv6",
+                "use an IPv4 address of the image server, or --transport http",
+            ));
+        }
+        Ok(Self {
+            index: route.interface,
+            link,
+            source: route.local,
+            local,
+        })
+    }
+
+    pub(super) fn interface(&self) -> Interface {
+        Interface::At(self.index, self.source)
+    }
+}
+
+/// The address as it is on the wire: a socket for both families shows those of IPv4 in another form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => (v4, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn trouble(peer: SocketAddr, error: &io::Error) -> Refusal {
+    Refusal::trouble(format!(
+        "cannot find the interface that leads to {}: {error}",
+        peer.ip()
+    ))
+}
