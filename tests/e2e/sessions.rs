@@ -1,5 +1,8 @@
 //! Sessions of one server: when they begin and end, and how they stand beside each other.
 
+use std::fs;
+use std::net::UdpSocket;
+
 use serde_json::Value;
 use simulcast_testkit::process;
 use simulcast_testkit::tier::{Feature, ready};
@@ -114,4 +117,52 @@ fn a_session_waits_no_longer_than_was_set() {
         let seconds = outcome.done()["seconds"].as_f64().unwrap();
         assert!((2.4..6.0).contains(&seconds), "{arguments:?}: {seconds} s");
     }
+}
+
+#[test]
+fn groups_and_ports_that_are_taken_are_not_taken_twice() {
+    let site = Site::new("places", 1000);
+    site.second_version();
+    fs::write(site.tree.join("third"), "version").unwrap();
+    site.import_again();
+    site.configure("[multicast]\nports = \"41200-41205\"\ngroups = [\"239.255.99.4/31\"]\n");
+    let taken = [41200, 41202].map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap());
+    let server = site.server(&[]);
+    let token = site.token();
+    let offer = |version| {
+        let manifest = server.manifest(&token, version);
+        let (status, body) = server.post(
+            &token,
+            "/v1/sessions",
+            &format!("{{\"manifest\": \"{manifest}\"}}"),
+        );
+        (status, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let (_, first) = offer(1);
+    assert_eq!(first["control"], "127.0.0.1:41201", "{first}");
+    assert_eq!(
+        offer(1).1["session"],
+        first["session"],
+        "one session for one version"
+    );
+    let (status, refused) = offer(2);
+    assert_eq!(status, 500);
+    let error = "too few of the UDP ports 41200-41205 are free for a session";
+    assert_eq!(refused["error"], error);
+    drop(taken);
+    let (_, second) = offer(2);
+    let mut groups = [&first, &second].map(|offer| offer["group"].as_str().unwrap().to_owned());
+    groups.sort();
+    assert!(
+        groups[0].starts_with("239.255.99.4:4120") && groups[1].starts_with("239.255.99.5:4120"),
+        "{groups:?}"
+    );
+    let port = |group: &str| group.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    assert!((41203..41206).contains(&port(&groups[0])) && port(&groups[0]) != port(&groups[1]));
+    let (status, refused) = offer(3);
+    assert_eq!(status, 503);
+    assert_eq!(
+        refused["error"],
+        "all multicast groups of 239.255.99.4/31 are in use"
+    );
 }
