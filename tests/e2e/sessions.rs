@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::time::Instant;
 
 use serde_json::Value;
+use simulcast_testkit::golden::noise;
 use simulcast_testkit::process;
 use simulcast_testkit::tier::{Feature, ready};
 use simulcast_testkit::wait;
@@ -165,4 +167,51 @@ fn groups_and_ports_that_are_taken_are_not_taken_twice() {
         refused["error"],
         "all multicast groups of 239.255.99.4/31 are in use"
     );
+}
+
+#[test]
+fn sessions_on_one_wire_share_what_they_may_send() {
+    if !ready("end to end", &[Feature::Root, Feature::Rsync]) {
+        return;
+    }
+    let site = Site::new("share", 6 * MIB);
+    noise::file(&site.tree.join("more"), "more", 40 * MIB).unwrap();
+    site.import_again();
+    // Half of what was set is left to others: 80 Mbit/s.
+    let server = site.server(&["--max-rate", "160Mbit", "--background", "50%"]);
+    let token = site.token();
+    let (begun, limit) = (Instant::now(), 80_000_000);
+    let mut receivers = ["gold@1", "gold@2"].map(|image| {
+        let target = site.run.dir().join(image);
+        let mut command = site.receive(&server, image, &target, "multicast");
+        process::spawn(image, &mut command, site.run.dir()).unwrap()
+    });
+    let (mut shared, mut alone) = (false, false);
+    wait::until("the second version", LIMIT, || {
+        let mut running = sessions(&server, &token);
+        running.retain(|session| session["state"] == "sending");
+        let rates: Vec<u64> = running
+            .iter()
+            .map(|session| session["rate"].as_u64().unwrap())
+            .collect();
+        assert!(rates.iter().sum::<u64>() <= limit, "{rates:?}");
+        shared |= rates.len() == 2;
+        alone |= shared && rates.len() == 1 && rates[0] > limit / 2;
+        receivers[1].poll()
+    })
+    .unwrap();
+    assert!(
+        shared && alone,
+        "they shared: {shared}; one had all in the end: {alone}"
+    );
+    let bits = sent_bytes(&server, &token) * 8;
+    let allowed = begun.elapsed().as_secs_f64() * 80e6;
+    assert!(
+        (bits as f64) < allowed,
+        "{bits} bits were sent where {allowed} are allowed"
+    );
+    for receiver in receivers {
+        Outcome::of_process(receiver).done();
+    }
+    site.assert_same(&site.run.dir().join("gold@2"));
 }
