@@ -12,6 +12,7 @@ use crate::units::Rate;
 pub(crate) struct Pacer {
     ready_at: Time,
     wasted: Duration,
+    resting: bool,
 }
 
 impl Pacer {
@@ -19,6 +20,7 @@ impl Pacer {
         Self {
             ready_at: now,
             wasted: Duration::ZERO,
+            resting: true,
         }
     }
 
@@ -30,14 +32,16 @@ impl Pacer {
     /// Counts `bytes` that go now at `rate`.
     pub(crate) fn spend(&mut self, now: Time, bytes: u64, rate: Rate) {
         let credit = Time::from_start(now.since_start().saturating_sub(PACING_BURST));
-        self.wasted += credit.since(self.ready_at);
+        if !std::mem::take(&mut self.resting) {
+            self.wasted += credit.since(self.ready_at);
+        }
         // One nanosecond more: the time for a batch is rounded down.
         self.ready_at = self.ready_at.max(credit) + rate.time_for(bytes) + Duration::from_nanos(1);
     }
 
-    /// There is nothing to send: time passes, and is not wasted.
-    pub(crate) fn rest(&mut self, now: Time) {
-        self.ready_at = self.ready_at.max(now);
+    /// There is nothing to send: until the next batch time passes, and is not wasted.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
     }
 
     /// Time in which packets might have gone, and the driver came too late for it: it, or the link, cannot do more.
@@ -74,13 +78,14 @@ mod tests {
         let rate = Rate::from_bits_per_second(8_000_000);
         let at = |ms| Time::from_start(Duration::from_millis(ms));
         let mut pacer = Pacer::new(Time::ZERO);
-        pacer.rest(at(50));
+        pacer.spend(at(0), 1_000, rate);
+        pacer.rest();
         pacer.spend(at(50), 1_000, rate);
         assert_eq!(pacer.wasted(), Duration::ZERO);
         pacer.spend(at(61), 1_000, rate);
         let wasted = pacer.wasted();
         assert!(
-            wasted < Duration::from_millis(8) && wasted > Duration::from_micros(7_900),
+            wasted < Duration::from_micros(10_100) && wasted > Duration::from_micros(9_900),
             "{wasted:?}"
         );
     }

@@ -172,11 +172,14 @@ impl Sender {
             State::Open => {
                 let batch = self.batch(now, buffer);
                 if batch.is_none() {
-                    self.pacer.rest(now);
+                    self.pacer.rest();
                 }
                 batch?
             }
         };
+        if self.state != State::Open {
+            self.pacer.rest();
+        }
         let wire = (u64_from(transmit.segment) + WIRE_OVERHEAD_BYTES) * u64_from(transmit.count);
         self.pacer.spend(now, wire, self.rate.rate());
         self.stats.bytes += u64_from(buffer.len());
@@ -327,9 +330,9 @@ impl Sender {
             self.following.forget(id);
             self.event(SenderEvent::Silent(id));
         }
-        let parted = self
-            .following
-            .census(now, self.rate.rate(), self.registry.report_period());
+        let wire = u64_from(self.config.geometry.packet_bytes()) + WIRE_OVERHEAD_BYTES;
+        let sent = self.history.lately(now, wire);
+        let parted = self.following.census(now, sent, self.registry.report_period());
         for id in parted {
             self.registry.part(id);
             self.announcer.part(id);

@@ -23,6 +23,10 @@ pub(super) struct Follower {
     outage: bool,
     /// What it could follow when it last could not, in bits per second.
     pub(super) limit: Option<u64>,
+    /// Whether its line carries less than half of what is sent.
+    pub(super) far: bool,
+    /// Share of the cuts of late for which its queues were a reason, in 255ths.
+    pub(super) blame: u8,
     pub(super) straggling: Option<Straggling>,
 }
 
@@ -125,7 +129,7 @@ impl Follower {
     /// loss as `known`, which others were found to have, is taken for such.
     pub(super) fn network(&mut self, sample: Sample, known: u64) -> Option<u64> {
         let Sample { loss, sent, rate } = sample;
-        self.noticed = None;
+        (self.noticed, self.far) = (None, false);
         let spread = (self.own_loss * MILLION.saturating_sub(self.own_loss) / sent.max(1)).isqrt();
         if loss <= self.own_loss + LOSS_NOTICED_PPM + 3 * spread {
             self.own_loss = self.own_loss.min((7 * self.own_loss + loss) / 8);
@@ -144,9 +148,17 @@ impl Follower {
         }
         self.noticed = Some(sample);
         let clean = MILLION - self.own_loss.min(MILLION - 1);
+        self.far = came < clean / 2;
         // A little less than it could: what waits in queues on the way must go as well.
         let limit = u128::from(rate) * u128::from(came.max(MILLION / 64)) * 97 / 100 / u128::from(clean);
         Some(u64::try_from(limit).unwrap_or(rate))
+    }
+
+    /// The rate is being cut because of queues: notes whether its own are a reason.
+    pub(super) fn blame(&mut self) {
+        let reason = if self.limit.is_some() { 255 } else { 0 };
+        let blame = (7 * u16::from(self.blame) + reason) / 8;
+        self.blame = u8::try_from(blame).unwrap_or(u8::MAX);
     }
 
     /// The rate is being cut: whether it is on trial for the loss that this receiver noticed.

@@ -20,6 +20,9 @@ use crate::units::Rate;
 const CUT_GAP: Duration = Duration::from_millis(40);
 /// How long it is remembered which pace the group could keep.
 const MEMORY: Duration = Duration::from_secs(60);
+/// Share of the cuts of late, in 255ths, at which a receiver must have complained to be blamed for the rate: eleven in a
+/// row make so much.
+const BLAMED: u8 = 195;
 /// Time in which a cut that is on trial should have shown whether it helps.
 const TRIAL: Duration = Duration::from_millis(300);
 /// How long others that have as much loss are spared a trial of their own.
@@ -65,8 +68,8 @@ pub(super) struct Sending<'a> {
 pub(super) struct Following {
     each: BTreeMap<ReceiverId, Follower>,
     cut: Cut,
-    /// The fastest that the median receiver followed of late, in bits per second, and when.
-    proven: (u64, Time),
+    /// The most that was sent of late over half a second, in bits per second, and when.
+    best: (u64, Time),
     decided: Time,
     /// Loss that a trial found to be a line's own, and when.
     learned: Option<(u64, Time)>,
@@ -154,12 +157,11 @@ impl Following {
             .is_some_and(|follower| follower.straggling.is_some())
     }
 
-    /// Looks at everybody: notes the pace, frees stragglers that can follow again, marks those whose line loses much
-    /// more than the others', and names those that were stragglers for too long. These are forgotten. Reports come every
-    /// `period`.
-    pub(super) fn census(&mut self, now: Time, rate: Rate, period: Duration) -> Vec<ReceiverId> {
-        let rate = rate.bits_per_second();
-        self.prove(now, rate);
+    /// Looks at everybody: frees stragglers that can follow again, marks those that hold the others back or whose line
+    /// loses much more than the others', and names those that were stragglers for too long. These are forgotten. `sent`
+    /// is the rate of the last half second, in bits per second, if that much was sent. Reports come every `period`.
+    pub(super) fn census(&mut self, now: Time, sent: Option<u64>, period: Duration) -> Vec<ReceiverId> {
+        self.find_slow(now, sent);
         let mut losses: Vec<u64> = self.each.values().map(|follower| follower.own_loss).collect();
         losses.sort_unstable();
         let usual = losses
@@ -204,18 +206,15 @@ impl Following {
             return Advice::Keep;
         }
         self.decided = now;
-        self.prove(now, rate.bits_per_second());
         let limited = self.each.values().filter(|follower| follower.limit.is_some());
         let most = 2 * limited.count() > self.each.len();
-        let pace = self.pace();
+        let slow = if most { self.median_limit() / 2 } else { 0 };
         let mut target = rate.bits_per_second();
         for follower in self.each.values_mut() {
             let Some(limit) = follower.limit else { continue };
-            if limit < pace / 2 {
+            if limit < slow || follower.far && !most {
                 follower.straggle(now);
-                continue;
-            }
-            if most && follower.own_loss < STRAGGLER_LOSS_PPM {
+            } else if most && follower.own_loss < STRAGGLER_LOSS_PPM {
                 // It was the first to say what most say by now.
                 follower.straggling = None;
             }
@@ -226,12 +225,12 @@ impl Following {
         if target >= rate.bits_per_second() {
             return Advice::Keep;
         }
-        if most {
-            self.proven = (pace, now);
-        }
         let mut open = false;
         for follower in self.each.values_mut() {
             open |= follower.begin_trial();
+        }
+        if !open {
+            self.each.values_mut().for_each(Follower::blame);
         }
         let chain = self.cut.open && !self.cut.helped;
         self.cut = Cut {
@@ -249,15 +248,29 @@ impl Following {
         Advice::Cut(Rate::from_bits_per_second(target), cause)
     }
 
-    /// What the median receiver can follow, in bits per second: as fast as ever lately, unless it says otherwise.
-    fn pace(&self) -> u64 {
+    /// What the median receiver can follow, in bits per second, when most have said what they can.
+    fn median_limit(&self) -> u64 {
         let mut limits: Vec<u64> = self.each.values().filter_map(|follower| follower.limit).collect();
         limits.sort_unstable_by(|a, b| b.cmp(a));
         let unlimited = self.each.len() - limits.len();
         let median = self.each.len().saturating_sub(1) / 2;
-        match median.checked_sub(unlimited) {
-            Some(slow) => limits.get(slow).copied().unwrap_or(self.proven.0),
-            None => self.proven.0,
+        limits.get(median.saturating_sub(unlimited)).copied().unwrap_or(0)
+    }
+
+    /// Marks those whose queues have held the rate below half of what it was of late, if they are a minority.
+    fn find_slow(&mut self, now: Time, sent: Option<u64>) {
+        let Some(sent) = sent else { return };
+        if sent >= self.best.0 || now.since(self.best.1) > MEMORY {
+            self.best = (sent, now);
+        }
+        let blamed = self
+            .each
+            .values()
+            .filter(|follower| follower.blame > BLAMED / 2)
+            .count();
+        if sent < self.best.0 / 2 && 2 * blamed <= self.each.len() {
+            let guilty = self.each.values_mut().filter(|follower| follower.blame > BLAMED);
+            guilty.for_each(|follower| follower.straggle(now));
         }
     }
 
@@ -265,12 +278,6 @@ impl Following {
     fn known_loss(&self, now: Time) -> u64 {
         let lately = self.learned.filter(|(_, at)| now.since(*at) < LEARNED);
         lately.map_or(0, |(loss, _)| loss)
-    }
-
-    fn prove(&mut self, now: Time, rate: u64) {
-        if rate >= self.proven.0 || now.since(self.proven.1) > MEMORY {
-            self.proven = (rate, now);
-        }
     }
 
     fn nobody_limits(&self) -> bool {

@@ -92,7 +92,10 @@ impl Model {
             self.report(id, line);
         }
         if self.seq.is_multiple_of(10) {
-            for id in self.following.census(self.now, self.rate.rate(), PERIOD) {
+            for id in self
+                .following
+                .census(self.now, self.history.lately(self.now, 1_500), PERIOD)
+            {
                 self.parted.push(id.0);
                 self.lines[usize::try_from(id.0).unwrap()] = None;
             }

@@ -7,6 +7,8 @@ use crate::multicast::time::Time;
 
 /// Time between two notes.
 const EVERY: Duration = Duration::from_millis(5);
+/// What counts as lately.
+const LATELY: Duration = Duration::from_millis(500);
 /// Notes that are kept: those of the last five seconds while packets are sent.
 const NOTES: usize = 1_000;
 
@@ -37,6 +39,15 @@ impl History {
         }
         let bits = u128::from(to.saturating_sub(from)) * u128::from(wire) * 8;
         u64::try_from(bits * 1_000_000 / span.as_micros().max(1)).ok()
+    }
+
+    /// Bits per second over the last half second, as [`rate`](Self::rate) counts; `None` when nothing was noted so long ago.
+    pub(super) fn lately(&self, now: Time, wire: u64) -> Option<u64> {
+        let &(last, _) = self.notes.back()?;
+        let old = self.notes.iter().rev().find(|(_, at)| now.since(*at) >= LATELY)?;
+        let span = now.since(old.1).as_micros().max(1);
+        let bits = u128::from(last - old.0) * u128::from(wire) * 8;
+        u64::try_from(bits * 1_000_000 / span).ok()
     }
 
     /// When packet `seq` was sent, by its neighbours among the notes.
@@ -73,6 +84,10 @@ mod tests {
         assert_eq!(history.rate(1_000, 3_000, 1_000), Some(80_000_000));
         assert_eq!(history.rate(9_000, 11_000, 1_000), Some(320_000_000));
         assert_eq!(history.rate(7_000, 7_010, 1_000), None, "too short");
+        assert_eq!(
+            history.lately(at(1_000), 1_000).map(|rate| rate / 10_000_000),
+            Some(31)
+        );
         for ms in 1_000..7_000u64 {
             history.note(at(ms), 25_000 + (ms - 1_000));
         }
