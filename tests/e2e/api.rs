@@ -138,16 +138,7 @@ fn nonsense_is_refused_in_json() {
         let error = error_of(&answer);
         assert!(error.contains(part), "{request}: {error}");
     }
-    let post = |body: &str| {
-        let length = body.len();
-        server.say(
-            format!(
-                "POST /v1/sessions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\
-                 content-length: {length}\r\n\r\n{body}"
-            )
-            .as_bytes(),
-        )
-    };
+    let post = |body: &str| server.post(&token, "/v1/sessions", body);
     let unknown = post(&format!("{{\"manifest\": \"{zeros}\"}}"));
     assert_eq!(unknown.0, 404, "{unknown:?}");
     assert!(error_of(&unknown).contains("there is no version with manifest 0000"));

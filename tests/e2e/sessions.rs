@@ -1,6 +1,11 @@
 //! Sessions of one server: when they begin and end, and how they stand beside each other.
 
+use std::fs;
+use std::net::UdpSocket;
+use std::time::Instant;
+
 use serde_json::Value;
+use simulcast_testkit::golden::noise;
 use simulcast_testkit::process;
 use simulcast_testkit::tier::{Feature, ready};
 use simulcast_testkit::wait;
@@ -114,4 +119,99 @@ fn a_session_waits_no_longer_than_was_set() {
         let seconds = outcome.done()["seconds"].as_f64().unwrap();
         assert!((2.4..6.0).contains(&seconds), "{arguments:?}: {seconds} s");
     }
+}
+
+#[test]
+fn groups_and_ports_that_are_taken_are_not_taken_twice() {
+    let site = Site::new("places", 1000);
+    site.second_version();
+    fs::write(site.tree.join("third"), "version").unwrap();
+    site.import_again();
+    site.configure("[multicast]\nports = \"41200-41205\"\ngroups = [\"239.255.99.4/31\"]\n");
+    let taken = [41200, 41202].map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap());
+    let server = site.server(&[]);
+    let token = site.token();
+    let offer = |version| {
+        let manifest = server.manifest(&token, version);
+        let (status, body) = server.post(
+            &token,
+            "/v1/sessions",
+            &format!("{{\"manifest\": \"{manifest}\"}}"),
+        );
+        (status, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let (_, first) = offer(1);
+    assert_eq!(first["control"], "127.0.0.1:41201", "{first}");
+    assert_eq!(
+        offer(1).1["session"],
+        first["session"],
+        "one session for one version"
+    );
+    let (status, refused) = offer(2);
+    assert_eq!(status, 500);
+    let error = "too few of the UDP ports 41200-41205 are free for a session";
+    assert_eq!(refused["error"], error);
+    drop(taken);
+    let (_, second) = offer(2);
+    let mut groups = [&first, &second].map(|offer| offer["group"].as_str().unwrap().to_owned());
+    groups.sort();
+    assert!(
+        groups[0].starts_with("239.255.99.4:4120") && groups[1].starts_with("239.255.99.5:4120"),
+        "{groups:?}"
+    );
+    let port = |group: &str| group.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    assert!((41203..41206).contains(&port(&groups[0])) && port(&groups[0]) != port(&groups[1]));
+    let (status, refused) = offer(3);
+    assert_eq!(status, 503);
+    assert_eq!(
+        refused["error"],
+        "all multicast groups of 239.255.99.4/31 are in use"
+    );
+}
+
+#[test]
+fn sessions_on_one_wire_share_what_they_may_send() {
+    if !ready("end to end", &[Feature::Root, Feature::Rsync]) {
+        return;
+    }
+    let site = Site::new("share", 6 * MIB);
+    noise::file(&site.tree.join("more"), "more", 40 * MIB).unwrap();
+    site.import_again();
+    // Half of what was set is left to others: 80 Mbit/s.
+    let server = site.server(&["--max-rate", "160Mbit", "--background", "50%"]);
+    let token = site.token();
+    let (begun, limit) = (Instant::now(), 80_000_000);
+    let mut receivers = ["gold@1", "gold@2"].map(|image| {
+        let target = site.run.dir().join(image);
+        let mut command = site.receive(&server, image, &target, "multicast");
+        process::spawn(image, &mut command, site.run.dir()).unwrap()
+    });
+    let (mut shared, mut alone) = (false, false);
+    wait::until("the second version", LIMIT, || {
+        let mut running = sessions(&server, &token);
+        running.retain(|session| session["state"] == "sending");
+        let rates: Vec<u64> = running
+            .iter()
+            .map(|session| session["rate"].as_u64().unwrap())
+            .collect();
+        assert!(rates.iter().sum::<u64>() <= limit, "{rates:?}");
+        shared |= rates.len() == 2;
+        alone |= shared && rates.len() == 1 && rates[0] > limit / 2;
+        receivers[1].poll()
+    })
+    .unwrap();
+    assert!(
+        shared && alone,
+        "they shared: {shared}; one had all in the end: {alone}"
+    );
+    let bits = sent_bytes(&server, &token) * 8;
+    let allowed = begun.elapsed().as_secs_f64() * 80e6;
+    assert!(
+        (bits as f64) < allowed,
+        "{bits} bits were sent where {allowed} are allowed"
+    );
+    for receiver in receivers {
+        Outcome::of_process(receiver).done();
+    }
+    site.assert_same(&site.run.dir().join("gold@2"));
 }

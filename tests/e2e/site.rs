@@ -196,20 +196,47 @@ impl Server {
         self.say(text.as_bytes())
     }
 
+    /// Posts a JSON body with a good token; the status and the body.
+    pub(crate) fn post(&self, token: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
+        let length = body.len();
+        let text = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        self.say(text.as_bytes())
+    }
+
+    /// The identity of a version of `gold`.
+    pub(crate) fn manifest(&self, token: &str, version: u32) -> String {
+        let text = format!(
+            "GET /v1/images/gold/{version}/manifest HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+             connection: close\r\n\r\n"
+        );
+        let (head, _) = self.exchange(text.as_bytes()).unwrap();
+        let name = "x-simulcast-manifest: ";
+        let line = head.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().to_owned()
+    }
+
     /// Sends bytes as they are; the status and the body, (0, "") when the server closes without an answer.
     pub(crate) fn say(&self, bytes: &[u8]) -> (u16, Vec<u8>) {
+        let Some((head, body)) = self.exchange(bytes) else {
+            return (0, Vec::new());
+        };
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// Sends bytes as they are; the head and the body of the answer.
+    fn exchange(&self, bytes: &[u8]) -> Option<(String, Vec<u8>)> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         // A server that refuses early closes its end while we still speak.
         let _refused = stream.write_all(bytes);
         let mut answer = Vec::new();
         let _reset = stream.read_to_end(&mut answer);
-        let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
-            return (0, Vec::new());
-        };
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer[end + 4..].to_vec())
+        Some((head, answer.split_off(end + 4)))
     }
 
     /// A number of the server's status.

@@ -2,6 +2,7 @@
 //! the first and joined by the others, forgotten when it ends.
 
 mod access;
+mod share;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,6 +23,7 @@ use simulcast_transport::multicast::{
 use tokio::time::timeout;
 
 use access::Access;
+use share::{Wire, share};
 
 use super::Daemon;
 use super::answer::{Refusal, chain};
@@ -65,6 +67,7 @@ struct Running {
     served: Arc<ServedVersion>,
     session: u32,
     interface: String,
+    wire: Wire,
     started: Instant,
 }
 
@@ -101,6 +104,17 @@ impl Sessions {
         self.lock()
             .extract_if(.., |running| over(&running.handle))
             .collect()
+    }
+
+    /// Divides each wire between the sessions that run on it. Those that are ending send next to nothing.
+    fn share_out(&self, running: &[Running]) {
+        let sends = |running: &&Running| !running.handle.is_closing();
+        for one in running.iter().filter(sends) {
+            let others = running.iter().filter(sends);
+            let together = others.filter(|other| other.wire == one.wire).count();
+            one.handle
+                .set_max_rate(share(one.wire.limit(&self.settings), together));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -224,15 +238,18 @@ impl Daemon {
             served,
             session,
             interface,
+            wire: access.wire.clone(),
             started: Instant::now(),
         });
+        self.sessions.share_out(&running);
         let offer = running.last().map(|running| running.offer(access.local));
         Ok(offer.expect("one was just put there"))
     }
 
-    /// Forgets sessions that have ended, with a word to the log.
+    /// Forgets sessions that have ended, with a word to the log; the others get what those had.
     pub(super) async fn forget_ended(self: &Arc<Self>) {
         let ended = self.sessions.take(SenderHandle::is_finished);
+        self.sessions.share_out(&self.sessions.lock());
         self.conclude(ended).await;
     }
 
@@ -339,7 +356,8 @@ impl Sessions {
             Start::Number(number, wait) => (number, usual.gather, wait),
         };
         SenderConfig {
-            rate: self.settings.rate,
+            rate: access.wire.limit(&self.settings),
+            rate_min: self.settings.min_rate,
             ttl: self.settings.ttl.into(),
             dscp: self.settings.dscp.0,
             // An installer on this machine is a receiver like any other.

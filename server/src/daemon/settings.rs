@@ -16,13 +16,13 @@ use simulcast_protocol::multicast::limits::RECEIVERS;
 use simulcast_protocol::units::Rate;
 use simulcast_transport::fetch::NamedInterface;
 
-pub(crate) use values::{Dscp, GroupRange, PortRange, Wait};
+pub(crate) use values::{Dscp, GroupRange, PerCent, PortRange, Wait};
 
 /// The name of the file in the configuration directory.
 const FILE: &str = "server.toml";
 
-/// Rate of a session unless told otherwise: what nearly every wire carries. Receivers slow it down when they must.
-const RATE: Rate = Rate::from_bits_per_second(1_000_000_000);
+/// Rate that receivers do not slow a session below unless told otherwise: the slowest wire that still is one today.
+const MIN_RATE: Rate = Rate::from_bits_per_second(10_000_000);
 
 /// How long a session waits for a number of receivers unless told otherwise: a rack of machines needs some minutes to
 /// start, and one that does not start should not hold up the others for longer.
@@ -40,8 +40,12 @@ pub(crate) struct Settings {
 /// How sessions are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Multicast {
-    /// The rate on the wire that a session never passes.
-    pub(crate) rate: Rate,
+    /// The rate that all sessions on one wire never pass together; `None` for what the wire carries.
+    pub(crate) max_rate: Option<Rate>,
+    /// The rate below which receivers that cannot follow do not slow a session.
+    pub(crate) min_rate: Rate,
+    /// The share of the wire that is left to others.
+    pub(crate) background: PerCent,
     /// Where sessions may be sent; empty for everywhere.
     pub(crate) interfaces: Vec<NamedInterface>,
     /// Groups that sessions of IPv4 may have.
@@ -82,9 +86,18 @@ pub(crate) struct Overrides {
 #[serde(deny_unknown_fields, default)]
 #[command(next_help_heading = "Multicast sessions")]
 pub(crate) struct MulticastOptions {
-    /// Rate on the wire that a multicast session never passes [default: 1Gbit]
+    /// Rate on the wire that all sessions of an interface together never pass [default: the speed of the interface]
+    #[arg(long, alias = "rate", value_name = "RATE")]
+    #[serde(alias = "rate")]
+    max_rate: Option<Rate>,
+
+    /// Rate below which slow nodes do not slow a session; they are left to HTTP [default: 10Mbit]
     #[arg(long, value_name = "RATE")]
-    rate: Option<Rate>,
+    min_rate: Option<Rate>,
+
+    /// Share of an interface's speed that sessions leave to other traffic [default: 0%]
+    #[arg(long, value_name = "PER CENT")]
+    background: Option<PerCent>,
 
     /// Send multicast only over this interface, by name or address; may be given several times [default: the one
     /// over which the node is reached]
@@ -149,7 +162,9 @@ impl Settings {
         let Overrides { listen, multicast } = overrides;
         self.listen = listen.unwrap_or(self.listen);
         let settings = &mut self.multicast;
-        settings.rate = multicast.rate.unwrap_or(settings.rate);
+        settings.max_rate = multicast.max_rate.or(settings.max_rate);
+        settings.min_rate = multicast.min_rate.unwrap_or(settings.min_rate);
+        settings.background = multicast.background.unwrap_or(settings.background);
         if !multicast.interfaces.is_empty() {
             settings.interfaces = multicast.interfaces;
         }
@@ -169,6 +184,15 @@ impl Settings {
     }
 
     fn check(&self) -> Result<()> {
+        let Multicast {
+            min_rate, max_rate, ..
+        } = self.multicast;
+        // What nobody asked for gives way without a word.
+        let asked = min_rate != MIN_RATE;
+        if let Some(max_rate) = max_rate.filter(|&max_rate| min_rate > max_rate && asked) {
+            return Err(anyhow!("min_rate {min_rate} is more than max_rate {max_rate}"))
+                .hint("the lower one is where slow nodes stop to slow a session; set both");
+        }
         if self.multicast.ttl == 0 {
             return Err(anyhow!("with a ttl of 0 no packet leaves this machine")).hint("use 1 or more");
         }
@@ -202,7 +226,9 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             multicast: Multicast {
-                rate: RATE,
+                max_rate: None,
+                min_rate: MIN_RATE,
+                background: PerCent::default(),
                 interfaces: Vec::new(),
                 groups: GroupRange::IPV4,
                 groups_v6: GroupRange::IPV6,
@@ -238,12 +264,12 @@ mod tests {
         let none = Settings::load(directory.path(), Overrides::default()).unwrap();
         assert_eq!(none, Settings::default());
         assert_eq!(none.listen.to_string(), "0.0.0.0:9440");
-        let text = "listen = \"127.0.0.1:1\"\n[multicast]\nrate = \"400Mbit\"\ninterfaces = [\"br0\", \"10.1.2.3\"]\n\
+        let text = "listen = \"127.0.0.1:1\"\n[multicast]\nrate = \"400Mbit\"\nmin_rate = \"1Mbit\"\nbackground = \"20%\"\ninterfaces = [\"br0\", \"10.1.2.3\"]\n\
                     ttl = 4\nports = \"7-8\"\nmax_wait = \"30s\"\ngroups = [\"239.1.0.0/16\", \"ff12::/16\"]\n";
         fs::write(directory.path().join(FILE), text).unwrap();
         let command_line = Overrides {
             multicast: MulticastOptions {
-                rate: Some("2Gbit".parse().unwrap()),
+                max_rate: Some("2Gbit".parse().unwrap()),
                 groups: vec!["239.255.9.0/24".parse().unwrap()],
                 dscp: Some(Dscp(8)),
                 min_receivers: Some(12),
@@ -257,7 +283,9 @@ mod tests {
         assert_eq!(
             settings.multicast,
             Multicast {
-                rate: "2Gbit".parse().unwrap(),
+                max_rate: Some("2Gbit".parse().unwrap()),
+                min_rate: "1Mbit".parse().unwrap(),
+                background: PerCent(20),
                 interfaces: vec![
                     NamedInterface::Name("br0".to_owned()),
                     NamedInterface::Address(address)
@@ -300,6 +328,7 @@ mod tests {
                 2,
                 "\"239.0.0.0/3\" are not all multicast groups",
             ),
+            ("[multicast]\nbackground = \"100%\"\n", 2, "\"100%\" is no share"),
             ("[multicast]\nports = \"0-9\"\n", 2, "is no range of two ports"),
             ("[multicast]\ndscp = \"best\"\n", 2, "\"best\" is no code point"),
             ("[multicast]\nmax_wait = \"7h\"\n", 2, "\"7h\" is no time to wait"),
@@ -338,6 +367,12 @@ mod tests {
             ..MulticastOptions::default()
         };
         assert_eq!(refused(ttl), "with a ttl of 0 no packet leaves this machine");
+        let slow = MulticastOptions {
+            max_rate: Some("5Mbit".parse().unwrap()),
+            min_rate: Some("6Mbit".parse().unwrap()),
+            ..MulticastOptions::default()
+        };
+        assert_eq!(refused(slow), "min_rate 6Mbit is more than max_rate 5Mbit");
         let crowd = MulticastOptions {
             min_receivers: Some(16_385),
             ..MulticastOptions::default()

@@ -4,7 +4,7 @@ mod config;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use simulcast_protocol::multicast::sender::LoadError;
 use simulcast_protocol::multicast::{
     self as protocol, Geometry, Load, Loaded, Reason, ReceiverId, Sender, SenderEvent, SessionId,
 };
+use simulcast_protocol::units::Rate;
 
 pub use config::{PeerSummary, Progress, SendError, SenderConfig, Summary};
 
@@ -49,11 +50,19 @@ pub struct SenderHandle {
     cancel: Cancel,
     waker: Arc<Waker>,
     progress: Arc<Mutex<Progress>>,
-    /// Receivers that were given an offer.
-    invited: Arc<AtomicU32>,
-    begun: Arc<AtomicBool>,
-    closing: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<Summary, SendError>>>,
+}
+
+/// What a handle and its session tell each other.
+#[derive(Debug)]
+struct Shared {
+    /// Receivers that were given an offer.
+    invited: AtomicU32,
+    /// Bits per second that are never passed.
+    max_rate: AtomicU64,
+    begun: AtomicBool,
+    closing: AtomicBool,
 }
 
 impl SenderSession {
@@ -92,8 +101,12 @@ impl SenderSession {
                 .map_err(SendError::Thread)?;
         }
         let clock = Clock::start();
-        let invited = Arc::new(AtomicU32::new(0));
-        let (begun, closing) = (Arc::default(), Arc::default());
+        let shared = Arc::new(Shared {
+            invited: AtomicU32::new(0),
+            max_rate: AtomicU64::new(config.rate.bits_per_second()),
+            begun: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        });
         let driver = Driver {
             sender: Sender::new(clock.now(), config.state(geometry)),
             clock,
@@ -106,9 +119,7 @@ impl SenderSession {
             cancel: cancel.clone(),
             waker: Arc::clone(&waker),
             progress: Arc::clone(&progress),
-            invited: Arc::clone(&invited),
-            begun: Arc::clone(&begun),
-            closing: Arc::clone(&closing),
+            shared: Arc::clone(&shared),
             unsent: 0,
             pictured: None,
             reason: Reason::Stopped,
@@ -124,9 +135,7 @@ impl SenderSession {
             cancel,
             waker,
             progress,
-            invited,
-            begun,
-            closing,
+            shared,
             thread,
         })
     }
@@ -152,7 +161,7 @@ impl SenderHandle {
     /// waited for, as long as the configuration allows.
     pub fn offer(&self) -> SessionOffer {
         if self.config.wait_for_invited {
-            self.invited.fetch_add(1, Ordering::Relaxed);
+            self.shared.invited.fetch_add(1, Ordering::Relaxed);
         }
         let receiver = ReceiverId(rand::random());
         SessionOffer {
@@ -184,14 +193,21 @@ impl SenderHandle {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Changes the rate that is never passed, as when another session begins or ends beside this one.
+    pub fn set_max_rate(&self, rate: Rate) {
+        self.shared
+            .max_rate
+            .store(rate.bits_per_second(), Ordering::Relaxed);
+    }
+
     /// Whether it has begun to send.
     pub fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+        self.shared.begun.load(Ordering::Relaxed)
     }
 
     /// Whether the session is ending, or has ended: nobody should be sent to it any more.
     pub fn is_closing(&self) -> bool {
-        self.cancel.is_set() || self.closing.load(Ordering::Relaxed) || self.is_finished()
+        self.cancel.is_set() || self.shared.closing.load(Ordering::Relaxed) || self.is_finished()
     }
 
     /// Ends the session: receivers are told.
@@ -242,9 +258,7 @@ struct Driver {
     cancel: Cancel,
     waker: Arc<Waker>,
     progress: Arc<Mutex<Progress>>,
-    invited: Arc<AtomicU32>,
-    begun: Arc<AtomicBool>,
-    closing: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     unsent: u64,
     pictured: Option<protocol::Time>,
     reason: Reason,
@@ -257,7 +271,9 @@ impl Driver {
         while !self.sender.is_closed() {
             self.feed();
             self.drain(&mut buffer);
-            self.closing.store(self.sender.is_closing(), Ordering::Relaxed);
+            self.shared
+                .closing
+                .store(self.sender.is_closing(), Ordering::Relaxed);
             let deadline = self.sender.poll_timeout();
             if deadline.is_some_and(|at| at > self.clock.now()) {
                 self.waker
@@ -288,7 +304,9 @@ impl Driver {
         if self.cancel.is_set() {
             self.sender.stop(self.clock.now());
         }
-        self.sender.expect(self.invited.load(Ordering::Relaxed));
+        self.sender.expect(self.shared.invited.load(Ordering::Relaxed));
+        let max_rate = Rate::from_bits_per_second(self.shared.max_rate.load(Ordering::Relaxed));
+        self.sender.set_rate_max(max_rate);
         // One call's worth of reports at a time, so that a flood of them does not stop the data.
         if matches!(self.receiving.receive(&self.control), Ok(true)) {
             let now = self.clock.now();
@@ -343,7 +361,7 @@ impl Driver {
                     tracing::warn!("somebody forges data packets: they carry tags from now on")
                 }
                 SenderEvent::Started => {
-                    self.begun.store(true, Ordering::Relaxed);
+                    self.shared.begun.store(true, Ordering::Relaxed);
                     tracing::info!("sending");
                 }
                 SenderEvent::Finished(reason) => self.reason = reason,

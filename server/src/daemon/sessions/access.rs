@@ -10,6 +10,7 @@ use simulcast_transport::udp::route::{Link, link, route_to};
 use super::super::answer::Refusal;
 use super::super::connection::Ends;
 use super::super::settings::Multicast;
+use super::share::Wire;
 
 /// How a node is reached.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub(super) struct Access {
     pub(super) index: u32,
     /// That interface.
     pub(super) link: Link,
+    /// What carries its packets.
+    pub(super) wire: Wire,
     /// Our address there, which multicast packets come from.
     pub(super) source: IpAddr,
     /// The address that it reaches us under.
@@ -56,6 +59,7 @@ impl Access {
         }
         Ok(Self {
             index: route.interface,
+            wire: Wire::below(route.interface, &link),
             link,
             source: route.local,
             local,

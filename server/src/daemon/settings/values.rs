@@ -46,6 +46,11 @@ pub(crate) struct Dscp(pub(crate) u8);
 #[serde(try_from = "String")]
 pub(crate) struct Wait(pub(crate) Duration);
 
+/// A share in hundredths, less than all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct PerCent(pub(crate) u8);
+
 impl GroupRange {
     /// Groups in 239.255.64.0/18 (RFC 2365, local scope).
     pub(crate) const IPV4: Self = Self {
@@ -275,6 +280,19 @@ impl FromStr for Wait {
     }
 }
 
+impl FromStr for PerCent {
+    type Err = ValueError;
+
+    /// Takes a number from 0 to 99, with or without `%`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+        let share = number.parse().ok().filter(|&share: &u8| share < 100);
+        share
+            .map(Self)
+            .ok_or_else(|| wrong(text, "is no share: write a number from 0 to 99, as in 20%"))
+    }
+}
+
 macro_rules! from_text {
     ($($type:ty),*) => {$(
         impl TryFrom<String> for $type {
@@ -287,7 +305,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(GroupRange, PortRange, Dscp, Wait);
+from_text!(GroupRange, PortRange, Dscp, Wait, PerCent);
 
 #[cfg(test)]
 mod tests {
@@ -375,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn code_points_and_times_are_read() {
+    fn code_points_shares_and_times_are_read() {
         for (text, point) in [
             ("CS1", 8),
             ("cs7", 56),
@@ -398,6 +416,13 @@ mod tests {
             ("6h", 21_600_000),
         ] {
             assert_eq!(text.parse(), Ok(Wait(Duration::from_millis(millis))), "{text}");
+        }
+        assert_eq!(
+            ["20%", "20", "20 %"].map(str::parse),
+            [const { Ok(PerCent(20)) }; 3]
+        );
+        for text in ["", "100%", "-1", "2.5", "%"] {
+            assert!(text.parse::<PerCent>().is_err(), "{text:?}");
         }
         for text in ["", "0", "7h", "1d", "-1s", "1.5s", "99999999999999999999h", "1 s"] {
             assert!(text.parse::<Wait>().is_err(), "{text:?}");
