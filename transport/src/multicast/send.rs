@@ -252,7 +252,7 @@ impl Driver {
         }
         self.sender.expect(self.invited.load(Ordering::Relaxed));
         // One call's worth of reports at a time, so that a flood of them does not stop the data.
-        if matches!(self.receiving.receive(&self.control), Ok(true)) {
+        if self.receiving.receive(&self.control).is_ok() {
             let now = self.clock.now();
             self.receiving
                 .packets()
