@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use simulcast_testkit::command::{command, run_with_input};
+use simulcast_testkit::command::{self, command, run_with_input};
 use simulcast_testkit::netns::{Counters, INTERFACE, Namespace, Network, Offload, Snooping};
 use simulcast_testkit::run::Run;
 
@@ -39,6 +39,7 @@ impl Lab {
             receivers,
             run,
         };
+        lab.forget_firewall()?;
         if case.path != Path::Whole {
             lab.sender.set_offload(Offload::Segmented)?;
         }
@@ -77,6 +78,16 @@ impl Lab {
             }
             Ok(None)
         })?
+    }
+
+    /// Where the kernel has the module br_netfilter, every packet that a bridge forwards also passes the firewall's
+    /// hooks. A switch has none, and all sides would pay for it with each packet.
+    fn forget_firewall(&self) -> Result<()> {
+        let switch = self.run.namespace("switch");
+        let script = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e \"$file\" ] || echo 0 >\"$file\"; done";
+        command::run(command("ip").args(["netns", "exec", &switch, "sh", "-c", script]))
+            .context("keep the firewall off the bridge")?;
+        Ok(())
     }
 
     /// Each port of the switch drops packets to its receiver, each port others. On the way out of the port, that is

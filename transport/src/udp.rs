@@ -135,7 +135,7 @@ pub fn group_receiver(group: SocketAddr, interface: Interface) -> Result<UdpSock
     }
     .map_err(|e| step("join the group", e))?;
     enlarge(&socket, GROUP_BUFFER).map_err(|e| step("set the receive buffer", e))?;
-    batch::prepare_receiving(&socket).map_err(|e| step("have drops counted", e))?;
+    batch::prepare_receiving(&socket);
     socket
         .set_nonblocking(true)
         .map_err(|e| step("make the socket non-blocking", e))?;

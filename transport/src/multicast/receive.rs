@@ -18,8 +18,8 @@ use simulcast_protocol::multicast::{
 pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
 
 use super::wait::{Cancel, Clock, Waker};
-use crate::udp::batch::{Receiving, receive_fill};
-use crate::udp::{control_speaker, group_receiver};
+use crate::udp::batch::Receiving;
+use crate::udp::{control_speaker, group_receiver, receive_buffer};
 
 /// Chunks that wait for a worker, for each worker; what is beyond waits in the receiver's own memory budget.
 const QUEUE: usize = 2;
@@ -27,8 +27,13 @@ const QUEUE: usize = 2;
 const BATCHES: usize = 8;
 /// How often chunks are looked for that came by another transport.
 const SWEEP: Duration = Duration::from_millis(250);
-/// How often the kernel is asked how full the socket is.
-const FILL: Duration = Duration::from_millis(10);
+/// How often the kernel is asked how full the socket is and what it dropped.
+const FILL: Duration = Duration::from_millis(2);
+/// How long packets are let gather in the socket while they come: one wake-up for each would cost more than the packets
+/// themselves. Little beside the windows of milliseconds that the protocol waits for.
+const GATHER: Duration = Duration::from_millis(1);
+/// The receive buffer from which on packets may gather: it holds what 10 Gbit/s bring in that time several times over.
+const GATHER_BUFFER: usize = 8 << 20;
 
 /// Where a receiver's chunks go. Called from several threads at once.
 pub trait ChunkSink: Send + Sync {
@@ -76,7 +81,6 @@ pub fn receive(
     let driver = Driver {
         receiver: Receiver::new(clock.now(), config.state(geometry), missing, rng),
         clock,
-        group,
         control,
         given_up,
         sink,
@@ -89,6 +93,8 @@ pub fn receive(
         under_way: 0,
         swept: Time::ZERO,
         filled: (Time::ZERO, 0),
+        gathers: receive_buffer(&group).is_ok_and(|bytes| bytes >= GATHER_BUFFER),
+        group,
         end: None,
     };
     std::thread::scope(|scope| {
@@ -166,6 +172,17 @@ fn judge(
     }
 }
 
+/// What the socket had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Nothing.
+    Nothing,
+    /// Packets, and now it is empty.
+    All,
+    /// Packets, and there are more.
+    More,
+}
+
 /// What the network's thread owns.
 struct Driver<'a> {
     receiver: Receiver,
@@ -185,13 +202,15 @@ struct Driver<'a> {
     given_up: ChunkSet,
     swept: Time,
     filled: (Time, u8),
+    /// Whether the socket's buffer is large enough to let packets gather in it.
+    gathers: bool,
     end: Option<End>,
 }
 
 impl Driver<'_> {
     fn run(mut self) -> Result<ReceiverSummary, ReceiveError> {
         while self.end.is_none() {
-            self.feed()?;
+            let came = self.feed()?;
             while let Ok(verdict) = self.verdicts.try_recv() {
                 self.take(verdict)?;
             }
@@ -200,10 +219,17 @@ impl Driver<'_> {
                 self.end = Some(End::Cancelled);
             }
             let deadline = self.receiver.poll_timeout();
-            if self.end.is_none() && deadline.is_none_or(|at| at > self.clock.now()) {
-                self.waker
-                    .wait(&self.group, &self.clock, deadline)
-                    .map_err(ReceiveError::Receive)?;
+            let left = deadline.map_or(GATHER, |at| at.since(self.clock.now()));
+            if self.end.is_some() || left.is_zero() {
+                continue;
+            }
+            match came {
+                Came::More => {}
+                Came::All if self.gathers => std::thread::sleep(left.min(GATHER)),
+                Came::All | Came::Nothing => {
+                    let waited = self.waker.wait(&self.group, &self.clock, deadline);
+                    waited.map_err(ReceiveError::Receive)?;
+                }
             }
         }
         self.finish()
@@ -211,6 +237,7 @@ impl Driver<'_> {
 
     /// Delivers what is gathered: that the session is over takes nothing from its worth.
     fn finish(mut self) -> Result<ReceiverSummary, ReceiveError> {
+        self.look(self.clock.now());
         if self.end == Some(End::Cancelled) {
             self.waiting.clear();
         }
@@ -235,24 +262,29 @@ impl Driver<'_> {
     }
 
     /// Brings in packets and time, and how full the queues are.
-    fn feed(&mut self) -> Result<(), ReceiveError> {
+    fn feed(&mut self) -> Result<Came, ReceiveError> {
+        let mut came = Came::Nothing;
         for _ in 0..BATCHES {
-            if !self
+            let more = self
                 .receiving
                 .receive(&self.group)
-                .map_err(ReceiveError::Receive)?
-            {
-                break;
-            }
+                .map_err(ReceiveError::Receive)?;
             let now = self.clock.now();
             self.receiving
                 .packets()
                 .for_each(|packet| self.receiver.handle_packet(now, packet));
+            if more {
+                came = Came::More;
+                continue;
+            }
+            if !self.receiving.is_empty() || came == Came::More {
+                came = Came::All;
+            }
+            break;
         }
         let now = self.clock.now();
         if now.since(self.filled.0) >= FILL {
-            // Kernels that cannot tell (before 4.12) leave drops as the only sign of a full socket.
-            self.filled = (now, receive_fill(&self.group).unwrap_or(0));
+            self.look(now);
         }
         self.receiver
             .load(now, self.filled.1.max(self.sink.fill()), self.receiving.drops());
@@ -269,7 +301,12 @@ impl Driver<'_> {
                 .into_iter()
                 .for_each(|index| self.receiver.have(now, index));
         }
-        Ok(())
+        Ok(came)
+    }
+
+    /// Asks how full the socket is. Kernels that cannot tell (before 4.12) leave lost packets as the only sign.
+    fn look(&mut self, now: Time) {
+        self.filled = (now, self.receiving.look(&self.group).unwrap_or(0));
     }
 
     fn take(&mut self, verdict: Verdict) -> Result<(), ReceiveError> {
