@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod cache;
 mod edge;
 mod interfaces;
 mod network;

@@ -167,6 +167,10 @@ impl ChunkSink for Inlet<'_> {
         })
     }
 
+    fn gave_up(&self, index: u32) {
+        Inlet::gave_up(self, index);
+    }
+
     fn fill(&self) -> u8 {
         Inlet::fill(self)
     }

@@ -37,6 +37,9 @@ pub trait ChunkSink: Send + Sync {
     /// Takes a chunk whose bytes have the hash that the table names. It may block: that slows the session. An error
     /// ends it.
     fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError>;
+    /// This session will not bring the chunk: the sender cannot read it, or its bytes were wrong too often. Another transport
+    /// may fetch it at once.
+    fn gave_up(&self, _index: u32) {}
     /// How full the sink's own queue is, in 255ths; the sender goes slower when it is fuller than 77.
     fn fill(&self) -> u8;
 }
@@ -299,6 +302,7 @@ impl Driver<'_> {
                 ReceiverEvent::GaveUp(index) => {
                     tracing::warn!(index, "chunk left to another transport");
                     self.given_up.insert(index);
+                    self.sink.gave_up(index);
                 }
                 ReceiverEvent::Complete => {}
                 ReceiverEvent::Finished(reason) => self.end = Some(End::Finished(reason)),
