@@ -12,7 +12,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::multicast::fec::Gathered;
 use crate::multicast::key::{ReceiverId, ReceiverKeys, SessionId, TagKey};
-use crate::multicast::limits::{QUIET_PACKETS, SAMPLE_PACKETS, SAMPLE_TIME, WIRE_OVERHEAD_BYTES};
+use crate::multicast::limits::{NAK_RETRY, QUIET_PACKETS, SAMPLE_PACKETS, SAMPLE_TIME, WIRE_OVERHEAD_BYTES};
 use crate::multicast::packet::{self, Announce, Data, Fin, Kind, Malformed, Phase, Reason, Report};
 use crate::multicast::set::ChunkSet;
 use crate::multicast::stats::ReceiverStats;
@@ -406,6 +406,11 @@ impl Receiver {
             let over = tx_seq >= open.last_seq || announce.phase == Phase::Idle;
             if plan.is_none() && open.nak_at.is_none() && over {
                 open.nak_at = Some(now + self.reporter.back_off(deficit, &mut self.rng));
+            }
+            if announce.phase == Phase::Idle {
+                // The sender waits for nothing else: whoever was not answered for long, as a straggler is not, asks again.
+                let soon = now + NAK_RETRY.0;
+                open.nak_at = open.nak_at.map(|at| at.min(soon));
             }
         }
         let lacks_whole = !self.gathering.whole().is_empty();

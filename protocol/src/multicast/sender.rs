@@ -315,7 +315,12 @@ impl Sender {
             history: &self.history,
             wire: u64_from(self.config.geometry.packet_bytes()) + WIRE_OVERHEAD_BYTES,
         };
-        match self.following.on_report(&sending, report) {
+        let advice = self.following.on_report(&sending, report);
+        self.take_advice(now, advice);
+    }
+
+    fn take_advice(&mut self, now: Time, advice: Advice) {
+        match advice {
             Advice::Keep => {}
             Advice::Good => self.rate.followed(),
             Advice::Cut(limit, Cause::Network) => self.rate.cut_to_line(now, limit),
@@ -332,7 +337,8 @@ impl Sender {
         }
         let wire = u64_from(self.config.geometry.packet_bytes()) + WIRE_OVERHEAD_BYTES;
         let sent = self.history.lately(now, wire);
-        let parted = self.following.census(now, sent, self.registry.report_period());
+        let (advice, parted) = self.following.census(now, sent, self.registry.report_period());
+        self.take_advice(now, advice);
         for id in parted {
             self.registry.part(id);
             self.announcer.part(id);

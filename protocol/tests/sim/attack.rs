@@ -3,13 +3,15 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt};
 use simulcast_protocol::multicast::SessionId;
-use simulcast_protocol::multicast::packet::Data;
+use simulcast_protocol::multicast::packet::{self, Data, Kind};
 
 /// Packets that were heard of late.
 #[derive(Default)]
 pub(crate) struct Attacker {
     heard: Vec<Vec<u8>>,
     next: usize,
+    /// Chunk, symbol and number of the last data packet.
+    last: Option<(u32, u16, u64)>,
 }
 
 const MEMORY: usize = 256;
@@ -22,6 +24,10 @@ impl Attacker {
             self.heard[self.next % MEMORY] = packet.to_vec();
         }
         self.next += 1;
+        if packet::peek(packet).is_ok_and(|(kind, _)| kind == Kind::Data) {
+            let data = Data::decode(packet).unwrap();
+            self.last = Some((data.chunk, data.symbol, data.tx_seq));
+        }
     }
 
     /// A packet that nobody sent, or not now.
@@ -42,6 +48,27 @@ impl Attacker {
             }
             _ => Self::forge(session, symbol, rng),
         }
+    }
+
+    /// A symbol that is about to be sent, of a chunk that is being sent, with other bytes.
+    pub(crate) fn poison(
+        &self,
+        session: SessionId,
+        symbol: usize,
+        rng: &mut Xoshiro256PlusPlus,
+    ) -> Option<Vec<u8>> {
+        let (chunk, number, tx_seq) = self.last?;
+        let payload: Vec<u8> = (0..symbol).map(|_| rng.random()).collect();
+        let mut packet = Vec::new();
+        Data {
+            session,
+            symbol: number + 1,
+            chunk,
+            tx_seq: tx_seq + 1,
+            payload: &payload,
+        }
+        .encode(&mut packet);
+        Some(packet)
     }
 
     fn alter(mut packet: Vec<u8>, rng: &mut Xoshiro256PlusPlus) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What is simulated: an image, a sender, receivers with their links and their fates.
+//! What is simulated: an image, a sender, a network, receivers with their links and their fates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use simulcast_protocol::id::{ChunkId, ManifestId};
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable, Geometry};
 use simulcast_protocol::units::Rate;
 
-use crate::net::Link;
+use crate::liar::Lie;
+use crate::net::{Link, Switch};
 
 /// A run from its seed to its end.
 #[derive(Debug, Clone)]
@@ -17,6 +18,7 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) image: Image,
     pub(crate) rate: Rate,
+    pub(crate) rate_min: Rate,
     pub(crate) segments: usize,
     pub(crate) sender_memory: u64,
     /// Time that reading a chunk takes.
@@ -25,16 +27,29 @@ pub(crate) struct Scenario {
     pub(crate) unreadable: Vec<u32>,
     /// When the sender dies, to begin again half a second later with a new session.
     pub(crate) sender_restart: Option<Duration>,
+    /// How long others are waited for before the first chunk is sent.
+    pub(crate) gather: Duration,
+    pub(crate) join_spread: Duration,
+    /// The network between sender and receivers; the first is the sender's own link.
+    pub(crate) switches: Vec<Switch>,
     pub(crate) receivers: Vec<Spec>,
-    /// Somebody in the network repeats, alters and invents packets, a thousand a second.
-    pub(crate) attack: bool,
+    /// Packets a second of somebody in the network who repeats, alters and invents them.
+    pub(crate) attack: u32,
+    /// Forged DATA packets a second for chunks that are being sent, to every receiver.
+    pub(crate) poison: u32,
+    /// Every so many receivers check what they get; the others trust the network, which must then alter nothing.
+    pub(crate) judges: usize,
     /// Virtual time in which all who live must be complete.
     pub(crate) limit: Duration,
+    /// Virtual time in which some receiver that lacks something and can be reached must get a symbol.
+    pub(crate) patience: Duration,
 }
 
 /// One receiver.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
+    /// The switch that it hangs on.
+    pub(crate) switch: usize,
     pub(crate) join: Duration,
     pub(crate) down: Link,
     pub(crate) up: Link,
@@ -43,8 +58,14 @@ pub(crate) struct Spec {
     /// Time that checking and writing one chunk takes; chunks wait for each other.
     pub(crate) sink_time: Duration,
     pub(crate) memory: u64,
+    /// Bytes that its socket keeps while it does not read.
+    pub(crate) socket: u64,
     /// When it dies, and after which time it begins again with the chunks that it had.
     pub(crate) crash: Option<(Duration, Option<Duration>)>,
+    /// From when to when it does nothing at all.
+    pub(crate) freeze: Option<(Duration, Duration)>,
+    /// It has valid keys and lies in this way; nobody waits for it at the end.
+    pub(crate) lies: Option<Lie>,
 }
 
 /// Chunks with their bytes.
@@ -80,18 +101,36 @@ impl Image {
         }
     }
 
+    /// The bytes of a chunk.
+    pub(crate) fn bytes(&self, index: u32) -> &[u8] {
+        &self.chunks[usize::try_from(index).unwrap()]
+    }
+
+    /// How many chunks there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.geometry.table().count()
+    }
+
+    /// Bytes of the longest chunk.
+    pub(crate) fn largest(&self) -> u64 {
+        u64::try_from(self.chunks.iter().map(Vec::len).max().unwrap_or(0)).unwrap()
+    }
+
     /// Source packets of the whole image.
     pub(crate) fn packets(&self) -> u64 {
-        let count = u32::try_from(self.chunks.len()).unwrap();
-        (0..count)
+        (0..self.count())
             .map(|index| u64::from(self.geometry.source_symbols(index)))
             .sum()
     }
 
+    /// Bytes of one data packet on the wire.
+    pub(crate) fn wire(&self) -> u64 {
+        u64::try_from(self.geometry.packet_bytes()).unwrap() + 66
+    }
+
     /// Time that all source packets take on the wire.
     pub(crate) fn time(&self, rate: Rate) -> Duration {
-        let wire = u64::try_from(self.geometry.packet_bytes()).unwrap() + 66;
-        rate.time_for(self.packets() * wire)
+        rate.time_for(self.packets() * self.wire())
     }
 }
 
@@ -99,14 +138,28 @@ impl Spec {
     /// Joins at once over a link that loses each packet with this chance in a million.
     pub(crate) fn new(ppm: u32) -> Self {
         Self {
+            switch: 0,
             join: Duration::ZERO,
             down: Link::lossy(ppm),
             up: Link::lossy(ppm),
             have: Vec::new(),
             sink_time: Duration::from_micros(200),
             memory: 96 << 20,
+            socket: 8 << 20,
             crash: None,
+            freeze: None,
+            lies: None,
         }
+    }
+
+    /// When it last comes back from what befalls it, as far as it was told here.
+    pub(crate) fn last_return(&self) -> Duration {
+        let crash = self
+            .crash
+            .map_or(Duration::ZERO, |(at, back)| at + back.unwrap_or_default());
+        let links = self.down.down.iter().chain(&self.up.down).map(|(_, up)| *up);
+        let freeze = self.freeze.iter().map(|(_, to)| *to);
+        links.chain(freeze).fold(self.join + crash, Duration::max)
     }
 }
 
@@ -115,94 +168,43 @@ impl Scenario {
     pub(crate) fn new(seed: u64, receivers: usize, spec: Spec) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 1);
         let image = Image::new(seed, 32, (0..32).map(|_| rng.random_range(1..8_192)));
+        let rate = Rate::from_bits_per_second(20_000_000);
         Self {
             seed,
             image,
-            rate: Rate::from_bits_per_second(20_000_000),
+            rate,
+            rate_min: Rate::from_bits_per_second(rate.bits_per_second() / 64),
             segments: 16,
             sender_memory: 8 << 20,
             load_time: Duration::from_micros(300),
             unreadable: Vec::new(),
             sender_restart: None,
-            attack: false,
+            gather: Duration::ZERO,
+            join_spread: Duration::from_millis(10),
+            switches: vec![Switch::root()],
+            attack: 0,
+            poison: 0,
+            judges: 1,
             receivers: vec![spec; receivers],
             limit: Duration::from_secs(20),
+            patience: Duration::from_secs(5),
         }
     }
 
-    /// A random mixture of sizes and faults, some of them switched off.
-    pub(crate) fn swarm(seed: u64) -> Self {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let receivers = rng.random_range(1..12);
-        let mut scenario = Self::new(seed, receivers, Spec::new(0));
-        let (most, symbol) = (rng.random_range(1..20_000), rng.random_range(8..64) * 2);
-        let count = rng.random_range(1..48);
-        scenario.image = Image::new(seed, symbol, (0..count).map(|_| rng.random_range(1..=most)));
-        scenario.rate = Rate::from_bits_per_second(rng.random_range(2_000_000..200_000_000));
-        scenario.segments = rng.random_range(1..=44);
-        scenario.sender_memory = rng.random_range(0..2 << 20);
-        scenario.load_time = Duration::from_micros(rng.random_range(0..5_000));
-        let span = scenario.image.time(scenario.rate);
-        let moment = |rng: &mut Xoshiro256PlusPlus| span * rng.random_range(0..1500) / 1000;
-        if rng.random_bool(0.2) {
-            scenario.sender_restart = Some(moment(&mut rng));
-        }
-        if rng.random_bool(0.2) {
-            scenario.unreadable = vec![rng.random_range(0..count)];
-        }
-        scenario.attack = rng.random_bool(0.2);
-        let faults: [bool; 9] = std::array::from_fn(|_| rng.random_bool(0.4));
-        for spec in &mut scenario.receivers {
-            spec.misfortune(&faults, span, &mut rng);
-        }
-        // What 30 % loss, a tenth of the rate or a slow disk may take, with the silence bounds after a crash.
-        scenario.limit = span * 60 + Duration::from_secs(60);
-        scenario
+    /// Sets the rate, and the lowest one to a hundredth of it as a real session of 1 Gbit/s has it.
+    pub(crate) fn at_rate(mut self, rate: Rate) -> Self {
+        self.rate = rate;
+        self.rate_min = Rate::from_bits_per_second(rate.bits_per_second() / 100);
+        self
     }
-}
 
-impl Spec {
-    fn misfortune(&mut self, faults: &[bool; 9], span: Duration, rng: &mut Xoshiro256PlusPlus) {
-        use crate::net::Loss;
-        let hit = |fault: usize, rng: &mut Xoshiro256PlusPlus| faults[fault] && rng.random_bool(0.5);
-        let moment = |rng: &mut Xoshiro256PlusPlus| span * rng.random_range(0..1500) / 1000;
-        if hit(0, rng) {
-            self.down.loss = Loss::Independent(rng.random_range(0..300_000));
-            self.up.loss = Loss::Independent(rng.random_range(0..300_000));
+    /// Hangs the receivers on `count` switches below the sender's, in turn.
+    pub(crate) fn on_switches(mut self, count: usize, switch: impl Fn(usize) -> Switch) -> Self {
+        let first = self.switches.len();
+        self.switches.extend((0..count).map(switch));
+        for (index, spec) in self.receivers.iter_mut().enumerate() {
+            spec.switch = first + index % count;
         }
-        if hit(1, rng) {
-            self.down.loss = Loss::Bursts {
-                enter: rng.random_range(0..10_000),
-                leave: rng.random_range(20_000..500_000),
-            };
-        }
-        if hit(2, rng) {
-            self.down.jitter = Duration::from_micros(rng.random_range(0..20_000));
-            self.up.jitter = self.down.jitter;
-        }
-        if hit(3, rng) {
-            self.down.duplicate = rng.random_range(0..200_000);
-            self.up.duplicate = self.down.duplicate;
-        }
-        if hit(4, rng) {
-            self.down.corrupt = rng.random_range(0..2_000);
-            self.up.corrupt = rng.random_range(0..100_000);
-        }
-        if hit(5, rng) {
-            self.join = moment(rng);
-        }
-        if hit(6, rng) {
-            let back = rng.random_bool(0.6).then(|| moment(rng));
-            self.crash = Some((moment(rng), back));
-        }
-        if hit(7, rng) {
-            self.sink_time = Duration::from_micros(rng.random_range(0..20_000));
-            self.memory = rng.random_range(20_000..400_000);
-        }
-        if hit(8, rng) {
-            let from = moment(rng);
-            self.down.down = Some((from, from + Duration::from_millis(rng.random_range(1..1500))));
-            self.up.down = self.down.down;
-        }
+        self
     }
 }

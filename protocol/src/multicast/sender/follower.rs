@@ -7,6 +7,9 @@ use crate::multicast::time::Time;
 
 const MILLION: u64 = 1_000_000;
 
+/// Loss that a line may have of itself, in millionths: with more it is of no use, and what it shows is not its nature.
+const OWN_LOSS_MOST: u64 = 500_000;
+
 /// One receiver that lacks something.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Follower {
@@ -76,9 +79,11 @@ impl Follower {
         cut: u64,
         sent_at: Sent<'_>,
     ) -> (Option<Sample>, u64) {
+        // Whoever claims to have seen more than was sent has seen all.
+        let tx_seq = report.tx_seq.min(sent_at.tx_seq);
         let here = Mark {
             at: now,
-            tx_seq: report.tx_seq,
+            tx_seq,
             received: report.received,
             drops: report.drops,
         };
@@ -88,9 +93,9 @@ impl Follower {
             return (None, 0);
         };
         let drops = report.drops.saturating_sub(mark.drops);
-        let sent = report.tx_seq.saturating_sub(mark.tx_seq);
+        let sent = tx_seq.saturating_sub(mark.tx_seq);
         let early = mark.tx_seq < cut;
-        if early && report.tx_seq >= cut {
+        if early && tx_seq >= cut {
             self.mark = Some(here);
             return (None, drops);
         }
@@ -109,7 +114,7 @@ impl Follower {
         let sample = Sample {
             loss: sent.saturating_sub(came).saturating_mul(MILLION) / sent,
             sent,
-            rate: sent_at.rate(mark.tx_seq, report.tx_seq),
+            rate: sent_at.rate(mark.tx_seq, tx_seq),
         };
         (Some(sample), drops)
     }
@@ -117,9 +122,9 @@ impl Follower {
     /// What its queues can take, if that is less than `rate`.
     pub(super) fn queues(&self, fill: u8, drops: u64, rate: u64) -> Option<u64> {
         let percent = match fill {
-            FILL_FULL.. => 60,
-            _ if drops > 0 => 75,
-            FILL_HIGH.. => 88,
+            FILL_FULL.. => 70,
+            _ if drops > 0 => 80,
+            FILL_HIGH.. => 90,
             _ => return None,
         };
         Some(rate / 100 * percent)
@@ -136,7 +141,7 @@ impl Follower {
             self.outage = false;
             return None;
         }
-        if loss <= 2 * known {
+        if loss <= (2 * known).min(OWN_LOSS_MOST) {
             self.own_loss = loss;
             return None;
         }
@@ -157,7 +162,7 @@ impl Follower {
     /// The rate is being cut because of queues: notes whether its own are a reason.
     pub(super) fn blame(&mut self) {
         let reason = if self.limit.is_some() { 255 } else { 0 };
-        let blame = (7 * u16::from(self.blame) + reason) / 8;
+        let blame = (3 * u16::from(self.blame) + reason) / 4;
         self.blame = u8::try_from(blame).unwrap_or(u8::MAX);
     }
 
@@ -178,11 +183,17 @@ impl Follower {
             / u128::from(after.rate.max(1));
         let carried = u64::try_from(carried).unwrap_or(MILLION).min(MILLION);
         let full = (MILLION - carried).max(self.own_loss);
-        if after.loss > full.midpoint(before.loss.max(full)) {
+        let stayed = after.loss > full.midpoint(before.loss.max(full));
+        if !stayed {
+            return Tried::Helped;
+        }
+        // More than before is no loss that stayed: queues on the way were still filling then.
+        let same = after.loss <= before.loss + before.loss / 4 + LOSS_NOTICED_PPM;
+        if same && after.loss <= OWN_LOSS_MOST {
             self.own_loss = after.loss;
             Tried::InVain
         } else {
-            Tried::Helped
+            Tried::Nothing
         }
     }
 
@@ -199,6 +210,8 @@ pub(super) struct Sent<'a> {
     pub(super) history: &'a History,
     /// Bytes of a packet on the wire.
     pub(super) wire: u64,
+    /// Number of the last packet.
+    pub(super) tx_seq: u64,
     /// The rate now, in bits per second: for what was sent too long ago, or in no time.
     pub(super) now: u64,
 }

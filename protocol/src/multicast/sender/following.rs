@@ -20,9 +20,9 @@ use crate::units::Rate;
 const CUT_GAP: Duration = Duration::from_millis(40);
 /// How long it is remembered which pace the group could keep.
 const MEMORY: Duration = Duration::from_secs(60);
-/// Share of the cuts of late, in 255ths, at which a receiver must have complained to be blamed for the rate: eleven in a
+/// Share of the cuts of late, in 255ths, at which a receiver must have complained to be blamed for the rate: five in a
 /// row make so much.
-const BLAMED: u8 = 195;
+const BLAMED: u8 = 190;
 /// Time in which a cut that is on trial should have shown whether it helps.
 const TRIAL: Duration = Duration::from_millis(300);
 /// How long others that have as much loss are spared a trial of their own.
@@ -101,12 +101,13 @@ impl Following {
             rate,
             history,
             wire,
-            ..
+            tx_seq,
         } = *sending;
         let (cut, rate, known) = (self.cut, rate.bits_per_second(), self.known_loss(now));
         let sent = Sent {
             history,
             wire,
+            tx_seq,
             now: rate,
         };
         let follower = self.each.entry(report.receiver).or_default();
@@ -160,8 +161,13 @@ impl Following {
     /// Looks at everybody: frees stragglers that can follow again, marks those that hold the others back or whose line
     /// loses much more than the others', and names those that were stragglers for too long. These are forgotten. `sent`
     /// is the rate of the last half second, in bits per second, if that much was sent. Reports come every `period`.
-    pub(super) fn census(&mut self, now: Time, sent: Option<u64>, period: Duration) -> Vec<ReceiverId> {
-        self.find_slow(now, sent);
+    pub(super) fn census(
+        &mut self,
+        now: Time,
+        sent: Option<u64>,
+        period: Duration,
+    ) -> (Advice, Vec<ReceiverId>) {
+        let advice = self.find_slow(now, sent);
         let mut losses: Vec<u64> = self.each.values().map(|follower| follower.own_loss).collect();
         losses.sort_unstable();
         let usual = losses
@@ -192,7 +198,7 @@ impl Following {
             .map(|(id, _)| *id)
             .collect();
         parted.iter().for_each(|id| self.forget(*id));
-        parted
+        (advice, parted)
     }
 
     /// Who counts, and what they can follow.
@@ -257,9 +263,10 @@ impl Following {
         limits.get(median.saturating_sub(unlimited)).copied().unwrap_or(0)
     }
 
-    /// Marks those whose queues have held the rate below half of what it was of late, if they are a minority.
-    fn find_slow(&mut self, now: Time, sent: Option<u64>) {
-        let Some(sent) = sent else { return };
+    /// Marks those whose queues have held the rate below half of what it was of late, if they are a minority. For the
+    /// others the rate may be as high again.
+    fn find_slow(&mut self, now: Time, sent: Option<u64>) -> Advice {
+        let Some(sent) = sent else { return Advice::Keep };
         if sent >= self.best.0 || now.since(self.best.1) > MEMORY {
             self.best = (sent, now);
         }
@@ -269,9 +276,16 @@ impl Following {
             .filter(|follower| follower.blame > BLAMED / 2)
             .count();
         if sent < self.best.0 / 2 && 2 * blamed <= self.each.len() {
-            let guilty = self.each.values_mut().filter(|follower| follower.blame > BLAMED);
-            guilty.for_each(|follower| follower.straggle(now));
+            let unmarked =
+                |follower: &&mut Follower| follower.blame > BLAMED && follower.straggling.is_none();
+            let guilty: Vec<&mut Follower> = self.each.values_mut().filter(unmarked).collect();
+            let any = !guilty.is_empty();
+            guilty.into_iter().for_each(|follower| follower.straggle(now));
+            if any && self.nobody_limits() {
+                return Advice::Restore(Rate::from_bits_per_second(self.best.0));
+            }
         }
+        Advice::Keep
     }
 
     /// Loss that was lately found to have nothing to do with the rate, in millionths.

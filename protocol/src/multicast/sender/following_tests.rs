@@ -92,10 +92,11 @@ impl Model {
             self.report(id, line);
         }
         if self.seq.is_multiple_of(10) {
-            for id in self
-                .following
-                .census(self.now, self.history.lately(self.now, 1_500), PERIOD)
-            {
+            let (advice, parted) =
+                self.following
+                    .census(self.now, self.history.lately(self.now, 1_500), PERIOD);
+            self.take(advice);
+            for id in parted {
                 self.parted.push(id.0);
                 self.lines[usize::try_from(id.0).unwrap()] = None;
             }
@@ -124,7 +125,12 @@ impl Model {
             history: &self.history,
             wire: 1_500,
         };
-        match self.following.on_report(&sending, &report) {
+        let advice = self.following.on_report(&sending, &report);
+        self.take(advice);
+    }
+
+    fn take(&mut self, advice: Advice) {
+        match advice {
             Advice::Keep => {}
             Advice::Good => self.rate.followed(),
             Advice::Cut(limit, cause) => {

@@ -66,7 +66,8 @@ impl Registry {
             self.put(report.receiver, None, Peer::new(now, now, report));
             return Heard::Joined;
         };
-        if report.seq <= old.last_seq {
+        // Whoever said that it is done has nothing more to ask for under this number.
+        if report.seq <= old.last_seq || old.missing == 0 && !report.done() {
             return Heard::Replayed;
         }
         if old.parted && !report.done() {

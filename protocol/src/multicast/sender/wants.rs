@@ -18,7 +18,7 @@ use crate::multicast::time::Time;
 enum State {
     /// Nobody is known to lack it.
     Free,
-    /// Somebody lacks all of it: it waits for its place in a round.
+    /// Somebody lacks all of it, or too much for parity: it waits for its place in a round.
     Whole,
     /// Somebody lacks some symbols: NAKs are collected until they are answered.
     Repair,
@@ -127,12 +127,11 @@ impl Wants {
         slot.asks = slot.asks.saturating_add(1);
         slot.deficit = slot.deficit.max(deficit);
         if slot.state == State::Free {
-            slot.state = if deficit == WHOLE {
-                State::Whole
-            } else {
-                State::Repair
-            };
-            if deficit == WHOLE {
+            // A few symbols go at once. What takes all source symbols waits for its round: others lack chunks entirely
+            // as well, and whoever joins late lacks most of sixteen that are under way.
+            let much = deficit > PARITY_DEFICIT;
+            slot.state = if much { State::Whole } else { State::Repair };
+            if much {
                 self.whole.insert(ask.chunk);
             } else {
                 self.repairs.insert((now + AGGREGATION, ask.chunk));

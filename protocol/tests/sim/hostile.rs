@@ -1,0 +1,104 @@
+//! Receivers that lie with valid keys, and outsiders that forge data: what they cost the others.
+
+use std::time::Duration;
+
+use simulcast_protocol::multicast::limits::REJECTIONS;
+use simulcast_protocol::units::Rate;
+
+use crate::liar::Lie;
+use crate::ms;
+use crate::outcome::Outcome;
+use crate::scenario::{Image, Scenario, Spec};
+use crate::world::run;
+
+/// Four honest receivers with 1 % loss; 100 chunks of 500 symbols in 2.5 s.
+fn session() -> Scenario {
+    let mut scenario = Scenario::new(31, 4, Spec::new(10_000));
+    scenario.image = Image::new(31, 16, (0..100).map(|_| 16 * 500));
+    let rate = Rate::from_bits_per_second(20_000 * 8 * scenario.image.wire());
+    scenario = scenario.at_rate(rate);
+    (scenario.sender_memory, scenario.limit) = (88 * 16 * 500, Duration::from_secs(400));
+    scenario
+}
+
+/// How much later the honest ones are complete with a liar among them, as a multiple of their time without it.
+fn with_liar(lie: Lie) -> (f64, Outcome) {
+    let mut scenario = session();
+    let clean = run(scenario.clone()).done_of(0..4);
+    let rate = scenario.rate.bits_per_second();
+    let mut spec = Spec::new(0);
+    (spec.lies, spec.join) = (Some(lie), ms(100));
+    scenario.receivers.push(spec);
+    let outcome = run(scenario);
+    let times = outcome.done_of(0..4).as_secs_f64() / clean.as_secs_f64();
+    println!(
+        "{lie:<10?} others {times:.2} x their {clean:.2?}, lowest rate {:.1} %, {} packets of which {} repeated",
+        outcome.slowest as f64 * 100.0 / rate as f64,
+        outcome.sender.packets,
+        outcome.sender.repeated
+    );
+    (times, outcome)
+}
+
+/// What a receiver that truly lacks so much would cost too: half the places of the window, and everything once more.
+const AS_A_STRAGGLER: f64 = 3.3;
+
+#[test]
+fn a_liar_that_lacks_parts_for_ever_takes_its_share() {
+    let (times, outcome) = with_liar(Lie::Deficits);
+    assert!(times < AS_A_STRAGGLER, "{times}");
+    assert!(outcome.sender.stale > 0);
+}
+
+#[test]
+fn a_liar_that_wants_everything_for_ever_takes_its_share() {
+    let (times, _) = with_liar(Lie::Everything);
+    assert!(times < AS_A_STRAGGLER, "{times}");
+}
+
+#[test]
+fn a_liar_that_is_done_and_not_by_turns_takes_its_share() {
+    let (times, _) = with_liar(Lie::Flapping);
+    assert!(times < AS_A_STRAGGLER, "{times}");
+}
+
+#[test]
+fn a_liar_with_full_queues_slows_the_others_no_more_than_a_straggler() {
+    let (times, _) = with_liar(Lie::Full);
+    assert!(times < AS_A_STRAGGLER, "{times}");
+}
+
+#[test]
+fn a_liar_that_drops_for_ever_slows_the_others_no_more_than_a_straggler() {
+    let (times, _) = with_liar(Lie::Drops);
+    assert!(times < AS_A_STRAGGLER, "{times}");
+}
+
+#[test]
+fn a_liar_of_every_kind_slows_the_others_no_more_than_a_straggler() {
+    let (times, _) = with_liar(Lie::Mixture);
+    assert!(times < AS_A_STRAGGLER, "{times}");
+}
+
+/// Symbols forged for the chunks that are being sent: each spoils a chunk, so few of them make all come another way.
+#[test]
+fn forged_data_spoils_chunks_and_nothing_else() {
+    for poison in [1, 10, 100, 1_000] {
+        let mut scenario = session();
+        scenario.poison = poison;
+        let (span, all) = (
+            scenario.image.time(scenario.rate),
+            4 * u64::from(scenario.image.count()),
+        );
+        let outcome = run(scenario);
+        println!(
+            "{poison:>5} forged a second: {:.2?} for {span:.2?}, {} rejected, {} of {all} chunks fetched elsewhere",
+            outcome.finish, outcome.rejected, outcome.fetched,
+        );
+        assert!(
+            (1..=all * u64::from(REJECTIONS)).contains(&outcome.rejected),
+            "{outcome:?}"
+        );
+        assert!(outcome.finish < span * 2, "{:?} for {span:?}", outcome.finish);
+    }
+}
