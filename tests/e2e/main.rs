@@ -12,6 +12,7 @@ mod interfaces;
 mod network;
 mod node;
 mod receive;
+mod restart;
 mod resume;
 mod sessions;
 mod site;
