@@ -1,11 +1,9 @@
 //! One property or one fault at a time, small enough to be read.
 
-use std::time::Duration;
-
 use crate::net::{Cap, Loss};
 use crate::scenario::{Image, Scenario, Spec};
 use crate::world::run;
-use crate::{env, ms, packets_per_source};
+use crate::{ms, packets_per_source};
 
 #[test]
 fn without_loss_each_packet_is_sent_once_and_nobody_asks() {
@@ -34,38 +32,6 @@ fn without_loss_each_packet_is_sent_once_and_nobody_asks() {
                 .all(|r| r.rejected + r.refused.total() == 0)
         );
     }
-}
-
-/// A hundred receivers (or SIM_RECEIVERS) with 1 % loss each, chunks of a thousand symbols.
-#[test]
-fn one_percent_loss_costs_two_percent_for_a_hundred_receivers() {
-    let receivers = env("SIM_RECEIVERS").unwrap_or(100);
-    let mut scenario = Scenario::new(2, usize::try_from(receivers).unwrap(), Spec::new(10_000));
-    scenario.image = Image::new(2, 16, (0..24).map(|_| 16_000));
-    scenario.rate = "40Mbit".parse().unwrap();
-    scenario.limit = Duration::from_secs(120);
-    let image = scenario.image.clone();
-    let outcome = run(scenario);
-    let ratio = packets_per_source(&outcome, &image);
-    let back = outcome.said.total().bytes as f64 / outcome.sender.bytes as f64;
-    println!(
-        "{receivers} receivers: {ratio:.4} packets per source packet, {} reports ({back:.4} of the bytes), {:?}",
-        outcome.said.total().packets,
-        outcome.finish
-    );
-    assert!(
-        ratio <= 1.05,
-        "{ratio} packets per source packet: {:?}",
-        outcome.sender
-    );
-    assert_eq!(outcome.sender.repeated, 0);
-    // Some 25 chunk repairs, each asked for by a few of the group, and 200 regular reports a second.
-    let bound = 10.0 * 24.0 + 400.0 * outcome.ended.as_secs_f64() + 8.0 * receivers as f64;
-    assert!(
-        (outcome.said.total().packets as f64) < bound,
-        "{} reports, {bound} at most",
-        outcome.said.total().packets
-    );
 }
 
 #[test]

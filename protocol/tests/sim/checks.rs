@@ -101,7 +101,11 @@ impl Checks {
         assert_eq!(data.tx_seq, self.tx_seq + 1, "numbers of packets rise by one");
         self.tx_seq = data.tx_seq;
         let before = self.sent.insert(data.chunk, (data.symbol, data.tx_seq));
-        let goes_on = before.is_some_and(|(symbol, _)| symbol + 1 == data.symbol);
+        let sources = self.image.geometry.source_symbols(data.chunk);
+        let goes_on = before.is_some_and(|(symbol, _)| {
+            // Parity may follow the source symbols unasked, beginning with any that was not sent.
+            symbol + 1 == data.symbol || symbol + 1 == sources && data.symbol > sources
+        });
         if !goes_on {
             let last = before.map_or(0, |(_, tx_seq)| tx_seq);
             let asked = self.asked.remove(&data.chunk);

@@ -1,5 +1,7 @@
 //! The multicast protocol in a virtual world: lossy, late, dying, lying. Every run prints its seed when it fails;
-//! `SIM_SEED=n` runs the swarm with that seed alone, `SIM_SEEDS=n` with so many, `SIM_RECEIVERS=n` sizes the crowd.
+//! `SIM_SEED=n` runs the swarm with that seed alone, `SIM_SEEDS=n` with so many. The figures of a crowd are printed by
+//! `SIM_RECEIVERS=10000 SIM_CHUNKS=32 cargo test --release -p simulcast-protocol --test sim crowd::figures --
+//! --ignored --nocapture`; other ignored tests say what the protocol does not meet.
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot go on has failed")]
 
 mod attack;
