@@ -14,5 +14,6 @@ pub use receive::{
 };
 pub use send::{
     ChunkSource, PeerSummary, Progress, SendError, SenderConfig, SenderHandle, SenderSession, Summary,
+    symbol_for,
 };
 pub use wait::Cancel;

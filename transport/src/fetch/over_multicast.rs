@@ -153,15 +153,27 @@ fn take_part(
     kept: &mut Option<Kept>,
     cancel: &Cancel,
 ) -> Result<ReceiverSummary, MulticastError> {
-    let interface = match &order.interface {
-        Some(named) => named.resolve(),
-        None => towards(offer.control),
-    };
-    let config = ReceiverConfig::new(interface.map_err(MulticastError::Interface)?, offer);
+    let config = aim(order, offer).map_err(MulticastError::Interface)?;
     (order.notice)(&Notice::Joined(offer.group));
     let sink = fetch.inlet(Transport::Multicast);
     let (table, missing) = (Arc::clone(&order.table), fetch.missing().set());
     Ok(go_on(&config, table, missing, kept, &sink, cancel)?)
+}
+
+/// How this machine takes part in the session that is offered.
+fn aim(order: &Order<'_>, offer: &SessionOffer) -> io::Result<ReceiverConfig> {
+    let (interface, index) = match &order.interface {
+        Some(named) => (named.resolve()?, Some(named.index()?)),
+        None => (towards(offer.control)?, None),
+    };
+    let mut config = ReceiverConfig::new(interface, offer);
+    if let (SocketAddr::V6(control), Some(index)) = (&mut config.control, index)
+        && control.ip().is_unicast_link_local()
+    {
+        // Which interface such an address belongs to only this machine knows.
+        control.set_scope_id(index);
+    }
+    Ok(config)
 }
 
 impl ChunkSink for Inlet<'_> {
