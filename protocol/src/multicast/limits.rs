@@ -46,6 +46,12 @@ pub const PACING_BURST: Duration = Duration::from_millis(2);
 /// A deficit of more symbols than this is answered by source symbols: so much parity would be nearly all there is.
 pub const PARITY_DEFICIT: u16 = 192;
 
+/// Receivers that lack something from which on parity is sent unasked: with fewer, chunks reach all of them often enough.
+pub const CROWD: u32 = 16;
+
+/// Parity symbols sent unasked with one chunk at most: a quarter of all there are.
+pub const UNASKED: u16 = 64;
+
 /// How long the sender collects NAKs for a chunk before it answers the worst of them once for all.
 pub const AGGREGATION: Duration = Duration::from_millis(4);
 

@@ -339,6 +339,7 @@ impl Sender {
         let sent = self.history.lately(now, wire);
         let (advice, parted) = self.following.census(now, sent, self.registry.report_period());
         self.take_advice(now, advice);
+        self.wants.set_receivers(self.registry.lacking());
         for id in parted {
             self.registry.part(id);
             self.announcer.part(id);
@@ -471,7 +472,7 @@ impl Sender {
             id: info.id,
             len: geometry.chunk_bytes(chunk),
             symbol: geometry.symbol_bytes(),
-            parity: self.wants.by_parity(chunk),
+            parity: self.wants.needs_parity(chunk),
         };
         self.window.stage(&mut self.store, wanted, repair);
     }

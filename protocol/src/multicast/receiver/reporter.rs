@@ -7,8 +7,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use super::gathering::Gathering;
 use crate::multicast::limits::{
-    BITMAP_BYTES, DONE_REPORTS, FILL_HIGH, LOSS_NOTICED_PPM, NAK_RETRY, NAK_WINDOW, NAKS, REPORT_CHUNKS,
-    REPORT_PERIOD_MIN, URGENT_PERIOD_EACH, URGENT_PERIOD_MIN,
+    BITMAP_BYTES, CROWD, DONE_REPORTS, FILL_HIGH, LOSS_NOTICED_PPM, NAK_RETRY, NAK_WINDOW, NAKS,
+    REPORT_CHUNKS, REPORT_PERIOD_MIN, URGENT_PERIOD_EACH, URGENT_PERIOD_MIN,
 };
 use crate::multicast::packet::{Announce, Bitmap, Phase, WHOLE, Want};
 use crate::multicast::set::ChunkSet;
@@ -153,7 +153,9 @@ impl Reporter {
     /// All chunks are there: say so a few times.
     pub(super) fn on_done(&mut self, now: Time) {
         if self.done_at.is_none() && self.done_left == 0 {
-            self.done_left = DONE_REPORTS.0;
+            // In a crowd a lost last word costs one of many the silence bound, and a thousand of them the return path.
+            let few = self.rules.receivers < CROWD;
+            self.done_left = if few { DONE_REPORTS.0 } else { DONE_REPORTS.0 / 2 };
             self.done_at = Some(now);
         }
     }

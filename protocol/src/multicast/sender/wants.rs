@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::multicast::limits::{AGGREGATION, PARITY_DEFICIT};
+use crate::multicast::limits::{AGGREGATION, CROWD, PARITY_DEFICIT, UNASKED};
 use crate::multicast::packet::WHOLE;
 use crate::multicast::set::ChunkSet;
 use crate::multicast::table::PARITY_SYMBOLS;
@@ -36,10 +36,14 @@ struct Slot {
     /// Worst deficit; 0 when nobody is known to lack anything.
     deficit: u16,
     next_parity: u16,
+    /// Source symbols of it, once somebody asked.
+    sources: u16,
     /// Times that it was asked for since it was last sent: how many want it, and for how long.
     asks: u16,
     /// Whether its source symbols were all sent once.
     sent: bool,
+    /// Parity symbols that follow the source symbols unasked.
+    unasked: u16,
     asked_at: Time,
     /// Number of the last packet that carried a symbol of it.
     last_seq: u64,
@@ -85,6 +89,9 @@ pub(super) struct Wants {
     unreadable: BTreeSet<u32>,
     expected: u16,
     expired: u64,
+    /// Parity sent unasked with chunks that are sent whole, in 65,536ths of their source symbols.
+    unasked: u32,
+    crowd: bool,
 }
 
 impl Wants {
@@ -93,8 +100,10 @@ impl Wants {
             state: State::Free,
             deficit: 0,
             next_parity: 0,
+            sources: 0,
             asks: 0,
             sent: false,
+            unasked: 0,
             asked_at: Time::ZERO,
             last_seq: 0,
         };
@@ -106,7 +115,15 @@ impl Wants {
             unreadable: BTreeSet::new(),
             expected: 1,
             expired: 0,
+            unasked: 0,
+            crowd: false,
         }
+    }
+
+    /// So many receivers take part. In a crowd hardly a chunk reaches everybody at once: parity for what the worst of
+    /// them usually lacks goes along unasked, which costs what the answer would, and spares a thousand NAKs.
+    pub(super) fn set_receivers(&mut self, receivers: u32) {
+        self.crowd = receivers >= CROWD;
     }
 
     /// Takes a want for a chunk of `sources` source symbols. The chunk must exist.
@@ -118,6 +135,7 @@ impl Wants {
         if slot.state == State::Active || ask.tx_seq < slot.last_seq {
             return Answer::Stale;
         }
+        slot.sources = sources;
         let deficit = if ask.deficit >= sources {
             WHOLE
         } else {
@@ -154,6 +172,7 @@ impl Wants {
     /// The next chunk of the round that somebody lacks entirely; it is staged with this. A round holds what was
     /// wanted when it began, what most want first, in the table's order otherwise.
     pub(super) fn next_whole(&mut self, now: Time, expiry: Duration) -> Option<u32> {
+        let unasked = self.unasked;
         loop {
             if self.round.is_empty() {
                 let mut round: Vec<u32> = self.whole.iter().collect();
@@ -172,6 +191,11 @@ impl Wants {
             } else {
                 (State::Staged, slot.deficit)
             };
+            if !stale && slot.deficit == WHOLE && !slot.sent && slot.next_parity == 0 {
+                slot.unasked = u16::try_from((unasked * u32::from(slot.sources)) >> 16)
+                    .unwrap_or(0)
+                    .min(UNASKED);
+            }
             self.whole.remove(chunk);
             if !stale {
                 return Some(chunk);
@@ -180,8 +204,13 @@ impl Wants {
         }
     }
 
-    /// Whether a staged chunk will be answered by parity symbols.
-    pub(super) fn by_parity(&self, chunk: u32) -> bool {
+    /// Whether parity of a staged chunk will be sent.
+    pub(super) fn needs_parity(&self, chunk: u32) -> bool {
+        self.slots[at(chunk)].unasked > 0 || self.by_parity(chunk)
+    }
+
+    /// Whether a staged chunk will be answered by parity symbols alone.
+    fn by_parity(&self, chunk: u32) -> bool {
         let slot = &self.slots[at(chunk)];
         slot.deficit <= PARITY_DEFICIT && with_reserve(slot.deficit) <= PARITY_SYMBOLS - slot.next_parity
     }
@@ -194,9 +223,12 @@ impl Wants {
         slot.state = State::Active;
         slot.asks = 0;
         if parity {
-            let (first, count) = (sources + slot.next_parity, with_reserve(deficit));
+            let before = slot.next_parity;
+            let (first, count) = (sources + before, with_reserve(deficit));
             slot.next_parity += count;
             self.expected = deficit.max(self.expected - self.expected / 8).max(1);
+            let right = (u32::from(before + deficit) << 16) / u32::from(sources.max(1));
+            self.unasked += right.saturating_sub(self.unasked) / 8;
             return Turn {
                 first,
                 count,
@@ -208,9 +240,16 @@ impl Wants {
             slot.next_parity = 0;
         }
         let again = std::mem::replace(&mut slot.sent, true);
+        let unasked = std::mem::take(&mut slot.unasked);
+        slot.next_parity = slot.next_parity.max(unasked);
+        self.unasked = if self.crowd {
+            self.unasked - self.unasked / 64
+        } else {
+            0
+        };
         Turn {
             first: 0,
-            count: sources,
+            count: sources + unasked,
             again,
         }
     }

@@ -77,7 +77,7 @@ impl Window {
             let empty = self.jobs.is_empty();
             let fits = |chunk: u32| {
                 let bytes = u64::try_from(geometry.chunk_bytes(chunk)).unwrap_or(u64::MAX);
-                (bytes <= room || empty) && store.ready(chunk, wants.by_parity(chunk))
+                (bytes <= room || empty) && store.ready(chunk, wants.needs_parity(chunk))
             };
             let next_repair = if may_repair {
                 self.repairs.iter().position(|&chunk| fits(chunk))
