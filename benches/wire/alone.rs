@@ -271,6 +271,7 @@ fn sender_socket(machine: &Namespace) -> Result<UdpSocket> {
         interface: Interface::Address(machine.address().parse().context("its address")?),
         ttl: 1,
         loopback: false,
+        dscp: 0,
     };
     let group = GROUP.parse().context("the group's address")?;
     Ok(machine.enter(|| group_sender(group, reach))??)

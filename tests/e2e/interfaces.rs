@@ -1,7 +1,9 @@
 //! A server between several networks: each session goes out where its nodes are.
 
+use std::fs;
+
 use serde_json::Value;
-use simulcast_testkit::netns::{Network, Snooping};
+use simulcast_testkit::netns::{Network, Offload, Snooping};
 use simulcast_testkit::tier::{Feature, ready};
 use simulcast_testkit::wait;
 
@@ -92,4 +94,56 @@ fn each_interface_has_its_own_session_and_others_have_none() {
     let helped = Outcome::of_process(outside.receive(&site, "10.77.0.1:9440", "auto"));
     assert_eq!(helped.done()["bytes_http"], stored, "{}", helped.stderr);
     site.assert_same(&outside.target);
+}
+
+#[test]
+fn machines_without_ipv4_get_it_by_multicast_too() {
+    let features = [Feature::Root, Feature::Network, Feature::Rsync];
+    if !ready("end to end", &features) {
+        return;
+    }
+    let site = Site::new("ipv6", 24 * MIB);
+    let network = Network::new(&site.run, Snooping::WithQuerier).unwrap();
+    let machine = network.join("server", 1).unwrap();
+    machine.set_offload(Offload::Segmented).unwrap();
+    let nodes = [11, 12].map(|number| Node::join(&site, &network, number));
+    machine.forget_ipv4().unwrap();
+    nodes
+        .iter()
+        .for_each(|node| node.namespace.forget_ipv4().unwrap());
+    let stored = site.stored_bytes();
+    // Groups of the site, and those of the link, which have to be told on which link.
+    for (round, groups) in ["ff15::/16", "ff12::/16"].into_iter().enumerate() {
+        let mut command = site.settled(machine.command(site.program("si-server")));
+        command.args([
+            "--max-rate",
+            "200Mbit",
+            "--groups",
+            groups,
+            "--dscp",
+            "LE",
+            "--ttl",
+            "2",
+        ]);
+        let mut server = site.started(machine.spawn("server", &mut command).unwrap());
+        assert_eq!(server.address, "[::]:9440");
+        let address = format!("[{}]:9440", machine.address_v6());
+        let running = nodes
+            .each_ref()
+            .map(|node| node.receive(&site, &address, "multicast"));
+        for (node, process) in nodes.iter().zip(running) {
+            let outcome = Outcome::of_process(process);
+            assert_eq!(outcome.done()["bytes_multicast"], stored, "{}", outcome.stderr);
+            assert!(
+                outcome.stderr.contains(&format!("session to [{}", &groups[..6])),
+                "{}",
+                outcome.stderr
+            );
+            site.assert_same(&node.target);
+            fs::remove_dir_all(&node.target).unwrap();
+        }
+        let fragments = machine.ipv6_fragments().unwrap();
+        assert_eq!(fragments, 0, "in round {round} packets did not fit the MTU");
+        server.process.stop(LIMIT).unwrap();
+    }
 }

@@ -6,11 +6,13 @@
 )]
 
 mod api;
+mod cache;
 mod edge;
 mod interfaces;
 mod network;
 mod node;
 mod receive;
+mod restart;
 mod resume;
 mod sessions;
 mod site;

@@ -139,6 +139,20 @@ impl Namespace {
         }
     }
 
+    /// IPv6 packets that the machine had to send in fragments so far, because they were longer than the MTU.
+    ///
+    /// # Errors
+    /// When its counters cannot be read.
+    pub fn ipv6_fragments(&self) -> Result<u64> {
+        let text = read(self.command("cat").arg("/proc/net/snmp6"))?;
+        let mut words = text
+            .split_whitespace()
+            .skip_while(|&word| word != "Ip6FragOKs")
+            .skip(1);
+        let count = words.next().and_then(|word| word.parse().ok());
+        count.with_context(|| format!("no count of fragments at {}", self.name))
+    }
+
     /// What went over the machine's interface so far.
     ///
     /// # Errors

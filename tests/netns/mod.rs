@@ -189,6 +189,26 @@ impl Namespace {
         &self.address
     }
 
+    /// Its IPv6 address.
+    pub fn address_v6(&self) -> String {
+        let mut parts = self.address.split('.').skip(1).step_by(2);
+        let (network, number) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let number: u8 = number.parse().unwrap_or_default();
+        format!("fd{network}::{number:x}")
+    }
+
+    /// Takes all IPv4 addresses and routes from the machine's interface.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn forget_ipv4(&self) -> Result<()> {
+        for what in ["address", "route"] {
+            run(command("ip").args(["-n", &self.netns, "-4", what, "flush", "dev", INTERFACE]))
+                .with_context(|| format!("take IPv4 from {}", self.name))?;
+        }
+        Ok(())
+    }
+
     /// A command that runs `program` inside. The program replaces the helper that enters the namespace, so the
     /// process id is the program's own. It also gets a mount namespace of its own, with a matching /sys.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {

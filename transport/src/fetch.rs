@@ -223,6 +223,11 @@ impl Inlet<'_> {
         Ok(())
     }
 
+    /// The transport will not bring the chunk: others may fetch it at once.
+    pub fn gave_up(&self, index: u32) {
+        self.fetch.missing.gave_up(index);
+    }
+
     /// How full the queue to the workers is, in 255ths: the transport should slow down well before it is full.
     pub fn fill(&self) -> u8 {
         self.fetch.queue.fill()

@@ -9,8 +9,11 @@ mod receive;
 mod send;
 mod wait;
 
-pub use receive::{ChunkSink, End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, receive};
+pub use receive::{
+    ChunkSink, End, Kept, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, go_on, receive,
+};
 pub use send::{
     ChunkSource, PeerSummary, Progress, SendError, SenderConfig, SenderHandle, SenderSession, Summary,
+    symbol_for,
 };
 pub use wait::Cancel;

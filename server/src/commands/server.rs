@@ -14,7 +14,7 @@ use crate::daemon::{self, MulticastOptions, Overrides, Settings};
 /// manifests travel in the clear, so use it on a network that you trust.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Address and TCP port to listen on [default: 0.0.0.0:9440]
+    /// Address and TCP port to listen on [default: port 9440 of all addresses]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 

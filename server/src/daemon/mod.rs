@@ -16,7 +16,7 @@ mod slow;
 mod token;
 mod versions;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use simulcast_cli::{Console, Exit};
 use simulcast_image::store::Store;
-use simulcast_protocol::api::Token;
+use simulcast_protocol::api::{PORT, Token};
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -40,6 +41,9 @@ const EXPIRY: Duration = Duration::from_secs(1);
 
 /// Threads that carry the control plane. Chunks over HTTP are copied by them as well.
 const THREADS: usize = 4;
+
+/// Connections that wait to be accepted: a thousand nodes may ask in the same moment.
+const BACKLOG: i32 = 1024;
 
 /// Threads that read files. More would only queue up before the same disks.
 const READERS: usize = 64;
@@ -85,14 +89,12 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
     Ok(Exit::Done)
 }
 
-async fn serve(daemon: Arc<Daemon>, listen: SocketAddr, console: &Console) -> Result<()> {
+async fn serve(daemon: Arc<Daemon>, listen: Option<SocketAddr>, console: &Console) -> Result<()> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
         signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
     );
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = listener(listen)?;
     let address = listener
         .local_addr()
         .context("cannot tell the address listened on")?;
@@ -112,6 +114,31 @@ async fn serve(daemon: Arc<Daemon>, listen: SocketAddr, console: &Console) -> Re
     close.send_replace(true);
     let (accepted, ()) = tokio::join!(accepting, daemon.end_sessions());
     accepted.context("the listening task failed")
+}
+
+/// Listens on `address`, or on the usual port of all addresses of both families, or of IPv4 where there is no IPv6.
+fn listener(address: Option<SocketAddr>) -> Result<TcpListener> {
+    let any = (Ipv6Addr::UNSPECIFIED, PORT).into();
+    let address = address.unwrap_or_else(|| match Socket::new(Domain::IPV6, Type::STREAM, None) {
+        Ok(_) => any,
+        Err(_) => (Ipv4Addr::UNSPECIFIED, PORT).into(),
+    });
+    let listen = || {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.cloexec().nonblocking(),
+            None,
+        )?;
+        if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+            socket.set_only_v6(false)?;
+        }
+        // A server that is started again need not wait for connections of the one before.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().with_context(|| format!("cannot listen on {address}"))
 }
 
 async fn expire(daemon: Arc<Daemon>) {

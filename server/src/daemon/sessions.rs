@@ -5,7 +5,7 @@ mod access;
 mod share;
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -18,8 +18,9 @@ use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::multicast::ChunkTable;
 use simulcast_protocol::units::{Bytes, Rate};
 use simulcast_transport::multicast::{
-    ChunkSource, SendError, SenderConfig, SenderHandle, SenderSession, Summary,
+    ChunkSource, SendError, SenderConfig, SenderHandle, SenderSession, Summary, symbol_for,
 };
+use simulcast_transport::udp::route::Link;
 use tokio::time::timeout;
 
 use access::Access;
@@ -36,6 +37,9 @@ const SESSIONS: usize = 6;
 
 /// Bytes of chunks that a session holds: what it sends in turn, and what it reads ahead.
 const MEMORY: u64 = 48 << 20;
+
+/// Bytes of an IP packet that every Ethernet carries.
+const MTU: u32 = 1500;
 
 /// Ports that are tried: other programs may have some.
 const TRIES: usize = 256;
@@ -58,6 +62,8 @@ struct Key {
     manifest: ManifestId,
     /// Index of the interface.
     interface: u32,
+    /// Whether its packets are of IPv6.
+    ipv6: bool,
 }
 
 #[derive(Debug)]
@@ -175,6 +181,7 @@ impl Daemon {
         let key = Key {
             manifest,
             interface: access.index,
+            ipv6: access.is_ipv6(),
         };
         if let Some(offer) = self.sessions.join(key, access.local) {
             return Ok(offer);
@@ -317,7 +324,11 @@ impl Sessions {
         table: &Arc<ChunkTable>,
         source: Arc<dyn ChunkSource>,
     ) -> Result<SenderHandle, Refusal> {
-        let range = self.settings.groups;
+        let range = if access.is_ipv6() {
+            self.settings.groups_v6
+        } else {
+            self.settings.groups
+        };
         let groups: Vec<IpAddr> = taken.iter().map(SocketAddr::ip).collect();
         let group = range.pick(&groups, rand::random()).ok_or_else(|| {
             Refusal::new(
@@ -328,11 +339,22 @@ impl Sessions {
         })?;
         let ports = self.settings.ports;
         let used_up = || Refusal::trouble(format!("too few of the UDP ports {ports} are free for a session"));
+        let symbol = symbol_for(access.link.mtu.min(MTU), access.is_ipv6()).ok_or_else(|| {
+            let Link { name, mtu, .. } = &access.link;
+            Refusal::new(
+                StatusCode::CONFLICT,
+                format!("packets over {name} can have {mtu} bytes, too few for multicast"),
+                "use --transport http",
+            )
+        })?;
         let free = |port: &u16| taken.iter().all(|taken| taken.port() != *port);
         let port = ports.for_groups(rand::random()).find(free);
         let group = (group, port.ok_or_else(used_up)?).into();
         for port in ports.for_reports(rand::random()).filter(free).take(TRIES) {
-            let config = self.config(access, group, port, table);
+            let config = SenderConfig {
+                symbol,
+                ..self.config(access, group, port, table)
+            };
             match SenderSession::start(config, Arc::clone(&source)) {
                 Ok(handle) => return Ok(handle),
                 Err(SendError::Socket(error)) if error.source.kind() == ErrorKind::AddrInUse => {}
@@ -348,7 +370,12 @@ impl Sessions {
 
     fn config(&self, access: &Access, group: SocketAddr, port: u16, table: &Arc<ChunkTable>) -> SenderConfig {
         // Reports are heard on all addresses: nodes of one interface may know different ones.
-        let control = (Ipv4Addr::UNSPECIFIED, port).into();
+        let any: IpAddr = if access.is_ipv6() {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let control = (any, port).into();
         let usual = SenderConfig::new(access.interface(), group, control, Arc::clone(table));
         let (min_receivers, gather, max_wait) = match self.settings.start {
             Start::First => (usual.min_receivers, usual.gather, usual.max_wait),

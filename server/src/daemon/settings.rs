@@ -4,14 +4,13 @@ mod values;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use simulcast_cli::{Exit, Remark};
-use simulcast_protocol::api::PORT;
 use simulcast_protocol::multicast::limits::RECEIVERS;
 use simulcast_protocol::units::Rate;
 use simulcast_transport::fetch::NamedInterface;
@@ -31,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// All settings of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// Where requests are listened for.
-    pub(crate) listen: SocketAddr,
+    /// Where requests are listened for; `None` for the usual port of all addresses.
+    pub(crate) listen: Option<SocketAddr>,
     /// How sessions are sent.
     pub(crate) multicast: Multicast,
 }
@@ -160,7 +159,7 @@ impl Settings {
 
     fn take(&mut self, overrides: Overrides) {
         let Overrides { listen, multicast } = overrides;
-        self.listen = listen.unwrap_or(self.listen);
+        self.listen = listen.or(self.listen);
         let settings = &mut self.multicast;
         settings.max_rate = multicast.max_rate.or(settings.max_rate);
         settings.min_rate = multicast.min_rate.unwrap_or(settings.min_rate);
@@ -224,7 +223,7 @@ impl Start {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
+            listen: None,
             multicast: Multicast {
                 max_rate: None,
                 min_rate: MIN_RATE,
@@ -263,7 +262,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let none = Settings::load(directory.path(), Overrides::default()).unwrap();
         assert_eq!(none, Settings::default());
-        assert_eq!(none.listen.to_string(), "0.0.0.0:9440");
         let text = "listen = \"127.0.0.1:1\"\n[multicast]\nrate = \"400Mbit\"\nmin_rate = \"1Mbit\"\nbackground = \"20%\"\ninterfaces = [\"br0\", \"10.1.2.3\"]\n\
                     ttl = 4\nports = \"7-8\"\nmax_wait = \"30s\"\ngroups = [\"239.1.0.0/16\", \"ff12::/16\"]\n";
         fs::write(directory.path().join(FILE), text).unwrap();
@@ -278,7 +276,7 @@ mod tests {
             ..Overrides::default()
         };
         let settings = Settings::load(directory.path(), command_line).unwrap();
-        assert_eq!(settings.listen.to_string(), "127.0.0.1:1");
+        assert_eq!(settings.listen, Some("127.0.0.1:1".parse().unwrap()));
         let address = [10, 1, 2, 3].into();
         assert_eq!(
             settings.multicast,

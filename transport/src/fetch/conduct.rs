@@ -1,7 +1,8 @@
 //! Which transport runs when.
 //!
-//! With [`Choice::Auto`] multicast comes first, because its cost does not grow with the number of receivers. HTTP helps
-//! as soon as multicast does not reach this receiver, stalls, or ends with chunks missing; then both run.
+//! With [`Choice::Auto`] multicast comes first, because its cost does not grow with the number of receivers. HTTP fetches
+//! single chunks as soon as multicast gives them up, and helps with everything when multicast does not reach this
+//! receiver, stalls, or ends with chunks missing; then both run.
 
 use std::error::Error;
 use std::fmt;
@@ -67,6 +68,8 @@ pub enum Notice {
     JoiningAgain(MulticastError),
     /// Multicast is left, and why.
     Left(MulticastError),
+    /// Multicast cannot bring some chunks, and HTTP fetches them while it goes on.
+    HttpRepairs,
     /// HTTP begins to help.
     HttpHelps {
         /// Chunks that are missing.
@@ -191,16 +194,17 @@ fn both(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
             }
             watch.take(Sign::Faltered);
         });
-        let result = if wait_for_multicast(fetch, &watch) {
-            Ok(())
-        } else {
-            let missing = fetch.missing().left();
-            (order.notice)(&Notice::HttpHelps { missing });
-            fetch.missing().open(Scope::FromEnd);
-            over_connections(order, fetch)
-        };
+        let watching = scope.spawn(|| {
+            if !wait_for_multicast(fetch, &watch) {
+                let missing = fetch.missing().left();
+                (order.notice)(&Notice::HttpHelps { missing });
+                fetch.missing().open(Scope::FromEnd);
+            }
+        });
+        let result = help(order, fetch);
         // When HTTP has failed, multicast may still bring everything; it ends by itself if it leads nowhere.
         listening.join().expect("it does not panic");
+        watching.join().expect("it does not panic");
         result.or_else(|error| {
             if fetch.missing().is_over() {
                 Ok(())
@@ -209,6 +213,26 @@ fn both(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
             }
         })
     })
+}
+
+/// HTTP for what multicast gives up, as soon as it does, and for everything once a scope is opened.
+fn help(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
+    let missing = fetch.missing();
+    if !missing.wait_for_work(false) {
+        return Ok(());
+    }
+    if !missing.is_open() {
+        (order.notice)(&Notice::HttpRepairs);
+        match over_connections(order, fetch) {
+            // A server that does not answer now may do so when multicast falters.
+            Err(_) if !missing.is_open() => {}
+            result => return result,
+        }
+        if !missing.wait_for_work(true) {
+            return Ok(());
+        }
+    }
+    over_connections(order, fetch)
 }
 
 /// Waits while multicast does what it should; true when nothing is missing any more.
@@ -242,6 +266,7 @@ impl fmt::Display for Notice {
                 f.write_str("multicast is left: ")?;
                 write_chain(f, error)
             }
+            Self::HttpRepairs => f.write_str("HTTP fetches chunks that multicast could not bring"),
             Self::HttpHelps { missing } => write!(f, "HTTP fetches what is missing: {missing} chunks"),
         }
     }

@@ -9,6 +9,7 @@
 //! multicast brings next is not known exactly, but it goes through the version in rising order, some chunks at a time,
 //! so what lies just before its front is left to it.
 
+use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What may be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Nothing: multicast brings everything.
-    Nothing,
+    /// Only what multicast gave up: it brings everything else.
+    GivenUp,
     /// All that is missing, the last chunks first: multicast is bringing the first.
     FromEnd,
     /// All that is missing, in the order of the version.
@@ -64,13 +65,16 @@ struct Inner {
     /// Nothing before `low` and nothing from `high` on is missing and unclaimed.
     low: usize,
     high: usize,
+    /// Chunks that multicast will not bring.
+    given_up: BTreeSet<usize>,
     /// The chunk that multicast brought last, and when.
     front: Option<(usize, Instant)>,
     stopped: bool,
 }
 
 impl Missing {
-    /// The chunks for which `missing` says so. Nothing may be claimed until a [`Scope`] is opened.
+    /// The chunks for which `missing` says so. Nothing may be claimed until a [`Scope`] is opened or multicast gives up
+    /// a chunk.
     pub(super) fn new(missing: &[bool]) -> Self {
         assert!(missing.len() <= CHUNKS, "a version has at most 2^20 chunks");
         let state = |&missing: &bool| if missing { State::Missing } else { State::Here };
@@ -79,7 +83,8 @@ impl Missing {
         Self {
             inner: Mutex::new(Inner {
                 left: u32::try_from(left).expect("at most 2^20"),
-                scope: Scope::Nothing,
+                scope: Scope::GivenUp,
+                given_up: BTreeSet::new(),
                 low: 0,
                 high: states.len(),
                 front: None,
@@ -121,6 +126,33 @@ impl Missing {
             set.insert(index);
         }
         set
+    }
+
+    /// Notes that multicast will not bring a chunk: it may be claimed whatever the scope.
+    pub(super) fn gave_up(&self, index: u32) {
+        let mut inner = self.lock();
+        if inner.lacks(index) && inner.given_up.insert(index as usize) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until there is something to claim, or would be if nobody had claimed it; with `opened`, until a scope was
+    /// opened. False when nothing is missing any more or the receiver gave up.
+    pub(super) fn wait_for_work(&self, opened: bool) -> bool {
+        let idle = |inner: &mut Inner| {
+            let work = inner.scope != Scope::GivenUp || !opened && !inner.given_up.is_empty();
+            !work && inner.left > 0 && !inner.stopped
+        };
+        let inner = self
+            .changed
+            .wait_while(self.lock(), idle)
+            .expect("no holder panics");
+        inner.left > 0 && !inner.stopped
+    }
+
+    /// Whether more may be claimed than what multicast gave up.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().scope != Scope::GivenUp
     }
 
     /// Sets what may be claimed from now on.
@@ -199,6 +231,14 @@ impl Inner {
         while self.low < self.high && self.states[self.high - 1] != State::Missing {
             self.high -= 1;
         }
+        // Claimed ones are few, and may be given back.
+        let unclaimed = |index: &&usize| self.states[**index] != State::Claimed;
+        while let Some(&index) = self.given_up.iter().find(unclaimed) {
+            if self.states[index] == State::Missing {
+                return u32::try_from(index).ok();
+            }
+            self.given_up.remove(&index);
+        }
         let coming = match self.front {
             Some((front, at)) if now.saturating_duration_since(at) < PATIENCE => {
                 front..front + LEFT_TO_MULTICAST
@@ -207,7 +247,7 @@ impl Inner {
         };
         let free = |&index: &usize| self.states[index] == State::Missing && !coming.contains(&index);
         let found = match self.scope {
-            Scope::Nothing => None,
+            Scope::GivenUp => None,
             Scope::All => (self.low..self.high).find(free),
             Scope::FromEnd => (self.low..self.high).rev().find(free),
         };

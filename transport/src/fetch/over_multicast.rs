@@ -13,7 +13,7 @@ use super::interface::towards;
 use super::{Fetch, Inlet, Transport};
 use crate::http::HttpError;
 use crate::multicast::{
-    Cancel, ChunkSink, End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, receive,
+    Cancel, ChunkSink, End, Kept, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, go_on,
 };
 
 /// Sessions that may end in a row without having brought anything.
@@ -96,7 +96,7 @@ pub(super) fn over_multicast(
     tell: &dyn Fn(Sign),
 ) -> Result<(), MulticastError> {
     let mut fruitless = 0;
-    let mut early = order.offer.clone();
+    let (mut early, mut kept) = (order.offer.clone(), None);
     loop {
         let manifest = order.table.manifest();
         let offer = match early.take() {
@@ -105,7 +105,8 @@ pub(super) fn over_multicast(
         };
         tell(Sign::Joined(offer.wait));
         let before = fetch.tally(Transport::Multicast).chunks;
-        let summary = take_part(order, fetch, &offer, cancel);
+        let announces = kept.as_ref().map_or(0, Kept::announces);
+        let summary = take_part(order, fetch, &offer, &mut kept, cancel);
         if fetch.missing().is_over() || cancel.is_set() {
             return Ok(());
         }
@@ -117,15 +118,22 @@ pub(super) fn over_multicast(
             // Others go on with the session; HTTP does not hold them back.
             End::Parted if order.choice == Choice::Auto => return Err(MulticastError::Parted(group)),
             End::Parted => MulticastError::Parted(group),
-            End::Silent if summary.stats.announces == 0 => MulticastError::NotReached(group),
-            End::Silent | End::Finished(_) | End::Cancelled => MulticastError::Ended { group, missing },
+            End::Silent if summary.stats.announces == announces => MulticastError::NotReached(group),
+            End::Silent | End::Gone | End::Finished(_) | End::Cancelled => {
+                MulticastError::Ended { group, missing }
+            }
         };
         fruitless = if brought { 0 } else { fruitless + 1 };
         if fruitless >= TRIES {
             return Err(error);
         }
-        // A session that was ending when it was joined is no bad sign: the next one is this receiver's own.
-        if !matches!(summary.end, End::Finished(_)) || fruitless > 1 {
+        // That a session is over, or a server that is started again, is no bad sign: there is a new one.
+        let good = match summary.end {
+            End::Finished(_) | End::Gone => fruitless <= 1,
+            End::Silent => brought,
+            End::Complete | End::Parted | End::Cancelled => false,
+        };
+        if !good {
             tell(Sign::Faltered);
         }
         (order.notice)(&Notice::JoiningAgain(error));
@@ -142,17 +150,30 @@ fn take_part(
     order: &Order<'_>,
     fetch: &Fetch,
     offer: &SessionOffer,
+    kept: &mut Option<Kept>,
     cancel: &Cancel,
 ) -> Result<ReceiverSummary, MulticastError> {
-    let interface = match &order.interface {
-        Some(named) => named.resolve(),
-        None => towards(offer.control),
-    };
-    let config = ReceiverConfig::new(interface.map_err(MulticastError::Interface)?, offer);
+    let config = aim(order, offer).map_err(MulticastError::Interface)?;
     (order.notice)(&Notice::Joined(offer.group));
     let sink = fetch.inlet(Transport::Multicast);
-    let table = Arc::clone(&order.table);
-    Ok(receive(&config, table, fetch.missing().set(), &sink, cancel)?)
+    let (table, missing) = (Arc::clone(&order.table), fetch.missing().set());
+    Ok(go_on(&config, table, missing, kept, &sink, cancel)?)
+}
+
+/// How this machine takes part in the session that is offered.
+fn aim(order: &Order<'_>, offer: &SessionOffer) -> io::Result<ReceiverConfig> {
+    let (interface, index) = match &order.interface {
+        Some(named) => (named.resolve()?, Some(named.index()?)),
+        None => (towards(offer.control)?, None),
+    };
+    let mut config = ReceiverConfig::new(interface, offer);
+    if let (SocketAddr::V6(control), Some(index)) = (&mut config.control, index)
+        && control.ip().is_unicast_link_local()
+    {
+        // Which interface such an address belongs to only this machine knows.
+        control.set_scope_id(index);
+    }
+    Ok(config)
 }
 
 impl ChunkSink for Inlet<'_> {
@@ -165,6 +186,10 @@ impl ChunkSink for Inlet<'_> {
             index,
             source: Box::new(stopped),
         })
+    }
+
+    fn gave_up(&self, index: u32) {
+        Inlet::gave_up(self, index);
     }
 
     fn fill(&self) -> u8 {

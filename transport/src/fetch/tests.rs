@@ -176,3 +176,33 @@ fn too_many_failures_end_it() {
     });
     assert_eq!(failed, Some(FAILURES));
 }
+
+#[test]
+fn what_multicast_gives_up_is_claimed_first_whatever_the_scope() {
+    let fetch = Fetch::new(&[true; 50], 1 << 20);
+    let (missing, multicast) = (fetch.missing(), fetch.inlet(Transport::Multicast));
+    multicast.deliver(3, chunk(3)).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            missing
+                .wait_for_work(false)
+                .then(|| missing.claim().unwrap().index())
+        });
+        // What has come is not wanted, and what there is not is nothing.
+        [3, 50, 7].into_iter().for_each(|index| multicast.gave_up(index));
+        assert_eq!(waiting.join().unwrap(), Some(7));
+    });
+    assert!(!missing.is_open());
+    // The claim was dropped, so it is there again; near the front of multicast or not.
+    let claim = missing.claim().unwrap();
+    assert_eq!(claim.index(), 7);
+    multicast.gave_up(7);
+    missing.open(Scope::FromEnd);
+    assert!(missing.wait_for_work(true));
+    assert_eq!(missing.claim().map(|claim| claim.index()), Some(49));
+    fetch.inlet(Transport::Http).deliver(7, chunk(7)).unwrap();
+    drop(claim);
+    assert_eq!(missing.left(), 48);
+    fetch.stop();
+    assert!(!missing.wait_for_work(false));
+}

@@ -3,6 +3,7 @@
 mod config;
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// The receive buffer from which on packets may gather: it holds what 10 Gbit/s bring in that time several times over.
 const GATHER_BUFFER: usize = 8 << 20;
 
+/// Time without an announce, of which there should be twenty a second, after which a sender whose port is closed is gone.
+const QUIET: Duration = Duration::from_millis(400);
+
 /// Where a receiver's chunks go. Called from several threads at once.
 pub trait ChunkSink: Send + Sync {
     /// Whether the chunk is still wanted; other transports may have brought it meanwhile.
@@ -42,8 +46,27 @@ pub trait ChunkSink: Send + Sync {
     /// Takes a chunk whose bytes have the hash that the table names. It may block: that slows the session. An error
     /// ends it.
     fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError>;
+    /// This session will not bring the chunk: the sender cannot read it, or its bytes were wrong too often. Another transport
+    /// may fetch it at once.
+    fn gave_up(&self, _index: u32) {}
     /// How full the sink's own queue is, in 255ths; the sender goes slower when it is fuller than 77.
     fn fill(&self) -> u8;
+}
+
+/// What a receiver had when its session ended, for the next one of the same version: also symbols of chunks that are not
+/// whole yet.
+#[derive(Debug)]
+pub struct Kept {
+    receiver: Receiver,
+    clock: Clock,
+    symbol: usize,
+}
+
+impl Kept {
+    /// Announces that were heard so far, in all sessions.
+    pub fn announces(&self) -> u64 {
+        self.receiver.stats().announces
+    }
 }
 
 /// Takes part in a session until the chunks in `missing` are delivered, the session ends, or nothing comes any more.
@@ -52,6 +75,19 @@ pub fn receive(
     config: &ReceiverConfig,
     table: Arc<ChunkTable>,
     missing: ChunkSet,
+    sink: &dyn ChunkSink,
+    cancel: &Cancel,
+) -> Result<ReceiverSummary, ReceiveError> {
+    go_on(config, table, missing, &mut None, sink, cancel)
+}
+
+/// As [`receive`], with what an earlier session left in `kept`, if it has symbols of the same size; what this session
+/// leaves is there afterwards. Counters go on too.
+pub fn go_on(
+    config: &ReceiverConfig,
+    table: Arc<ChunkTable>,
+    missing: ChunkSet,
+    kept: &mut Option<Kept>,
     sink: &dyn ChunkSink,
     cancel: &Cancel,
 ) -> Result<ReceiverSummary, ReceiveError> {
@@ -75,11 +111,28 @@ pub fn receive(
     let (work, todo) = bounded(workers * QUEUE);
     // Every chunk under way has a place for its verdict, so a worker never waits to give one.
     let (verdict, verdicts) = bounded(workers * (QUEUE + 1));
-    let clock = Clock::start();
-    let rng = Xoshiro256PlusPlus::seed_from_u64(rand::rng().random());
+    let (clock, receiver) = match kept.take().filter(|kept| kept.symbol == config.symbol) {
+        Some(Kept {
+            mut receiver, clock, ..
+        }) => {
+            receiver.rejoin(clock.now(), config.session, config.receiver, config.keys.clone());
+            (clock, receiver)
+        }
+        None => {
+            let (clock, rng) = (
+                Clock::start(),
+                Xoshiro256PlusPlus::seed_from_u64(rand::rng().random()),
+            );
+            (
+                clock,
+                Receiver::new(clock.now(), config.state(geometry), missing, rng),
+            )
+        }
+    };
     let given_up = ChunkSet::empty(table.count());
     let driver = Driver {
-        receiver: Receiver::new(clock.now(), config.state(geometry), missing, rng),
+        heard: (receiver.stats().announces, clock.now()),
+        receiver,
         clock,
         control,
         given_up,
@@ -112,10 +165,17 @@ pub fn receive(
             .filter(Result::is_err)
             .count();
         if broken > 0 {
-            Err(ReceiveError::Broken)
-        } else {
-            result
+            return Err(ReceiveError::Broken);
         }
+        let (summary, receiver) = result?;
+        // A chunk that was given up, or whose verdict nobody waited for, is one that this receiver would not take again.
+        let whole = summary.stats.given_up == 0 && summary.end != End::Cancelled;
+        *kept = whole.then_some(Kept {
+            receiver,
+            clock,
+            symbol: config.symbol,
+        });
+        Ok(summary)
     })
 }
 
@@ -204,11 +264,13 @@ struct Driver<'a> {
     filled: (Time, u8),
     /// Whether the socket's buffer is large enough to let packets gather in it.
     gathers: bool,
+    /// Announces, and when the last of them was noticed.
+    heard: (u64, Time),
     end: Option<End>,
 }
 
 impl Driver<'_> {
-    fn run(mut self) -> Result<ReceiverSummary, ReceiveError> {
+    fn run(mut self) -> Result<(ReceiverSummary, Receiver), ReceiveError> {
         while self.end.is_none() {
             let came = self.feed()?;
             while let Ok(verdict) = self.verdicts.try_recv() {
@@ -236,7 +298,7 @@ impl Driver<'_> {
     }
 
     /// Delivers what is gathered: that the session is over takes nothing from its worth.
-    fn finish(mut self) -> Result<ReceiverSummary, ReceiveError> {
+    fn finish(mut self) -> Result<(ReceiverSummary, Receiver), ReceiveError> {
         self.look(self.clock.now());
         if self.end == Some(End::Cancelled) {
             self.waiting.clear();
@@ -253,12 +315,13 @@ impl Driver<'_> {
             Some(end) if !self.receiver.missing().is_empty() => end,
             Some(_) | None => End::Complete,
         };
-        Ok(ReceiverSummary {
+        let summary = ReceiverSummary {
             end,
             missing,
             stats: self.receiver.stats(),
             drops: self.receiving.drops(),
-        })
+        };
+        Ok((summary, self.receiver))
     }
 
     /// Brings in packets and time, and how full the queues are.
@@ -328,6 +391,9 @@ impl Driver<'_> {
             if let Err(error) = self.control.send(&packet) {
                 // A lost report is repeated; a sender that is gone becomes silent.
                 tracing::trace!(%error, "report not sent");
+                if error.kind() == ErrorKind::ConnectionRefused && self.is_quiet() {
+                    self.end = Some(End::Gone);
+                }
             }
         }
         while let Some(event) = self.receiver.poll_event() {
@@ -336,6 +402,7 @@ impl Driver<'_> {
                 ReceiverEvent::GaveUp(index) => {
                     tracing::warn!(index, "chunk left to another transport");
                     self.given_up.insert(index);
+                    self.sink.gave_up(index);
                 }
                 ReceiverEvent::Complete => {}
                 ReceiverEvent::Finished(reason) => self.end = Some(End::Finished(reason)),
@@ -347,6 +414,15 @@ impl Driver<'_> {
             self.end = Some(End::Complete);
         }
         self.hand_out();
+    }
+
+    /// Whether no announce came of late, though many should have.
+    fn is_quiet(&mut self) -> bool {
+        let (announces, now) = (self.receiver.stats().announces, self.clock.now());
+        if announces != self.heard.0 {
+            self.heard = (announces, now);
+        }
+        now.since(self.heard.1) >= QUIET
     }
 
     fn hand_out(&mut self) {

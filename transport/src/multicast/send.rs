@@ -18,7 +18,7 @@ use simulcast_protocol::multicast::{
 };
 use simulcast_protocol::units::Rate;
 
-pub use config::{PeerSummary, Progress, SendError, SenderConfig, Summary};
+pub use config::{PeerSummary, Progress, SendError, SenderConfig, Summary, symbol_for};
 
 use super::wait::{Cancel, Clock, Waker};
 use crate::udp::batch::{Batcher, Receiving};

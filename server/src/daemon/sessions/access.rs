@@ -50,13 +50,6 @@ impl Access {
                 "add it to `interfaces` in server.toml of the image server, or use --transport http",
             ));
         }
-        if !peer.is_ipv4() {
-            return Err(Refusal::new(
-                StatusCode::CONFLICT,
-                "multicast sessions go by IPv4, and the request came by IPv6",
-                "use an IPv4 address of the image server, or --transport http",
-            ));
-        }
         Ok(Self {
             index: route.interface,
             wire: Wire::below(route.interface, &link),
@@ -64,6 +57,11 @@ impl Access {
             source: route.local,
             local,
         })
+    }
+
+    /// Whether the node is reached by IPv6.
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.local.is_ipv6()
     }
 
     pub(super) fn interface(&self) -> Interface {

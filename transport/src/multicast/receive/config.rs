@@ -98,6 +98,9 @@ pub enum End {
     Finished(Reason),
     /// Nothing was heard of the sender for the configured time.
     Silent,
+    /// The sender's machine has closed the port for reports, and nothing is heard of the sender: it was killed, or the offer
+    /// was of a session that is over.
+    Gone,
     /// This receiver follows too slowly, and the sender does not wait for it.
     Parted,
     /// The caller asked for it.

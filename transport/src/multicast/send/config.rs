@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use simulcast_protocol::limits::SYMBOL_BYTES;
-use simulcast_protocol::multicast::limits::SEGMENTS;
+use simulcast_protocol::limits::{CHUNK_STORED_BYTES, SYMBOL_BYTES, SYMBOLS};
+use simulcast_protocol::multicast::limits::{DATA_HEADER_BYTES, SEGMENTS, SYMBOL_BYTES_MAX};
 use simulcast_protocol::multicast::sender::Peer;
 use simulcast_protocol::multicast::{
     self as protocol, ChunkTable, Geometry, Reason, ReceiverId, SenderStats, SessionId, SessionKey,
@@ -119,6 +119,16 @@ pub struct Summary {
     pub unreadable: Vec<String>,
 }
 
+/// The largest symbol whose packets have at most `mtu` bytes with their IP header; `None` when it would be so small that a
+/// chunk had more symbols than it can.
+pub fn symbol_for(mtu: u32, ipv6: bool) -> Option<usize> {
+    const UDP: usize = 8;
+    let headers = DATA_HEADER_BYTES + UDP + if ipv6 { 40 } else { 20 };
+    let room = usize::try_from(mtu).ok()?.checked_sub(headers)?;
+    let symbol = room.min(SYMBOL_BYTES_MAX) / 2 * 2;
+    (symbol * SYMBOLS >= CHUNK_STORED_BYTES).then_some(symbol)
+}
+
 impl SenderConfig {
     /// A session of `table` in the local network, with a random number and key, at most 1 Gbit/s.
     pub fn new(interface: Interface, group: SocketAddr, control: SocketAddr, table: Arc<ChunkTable>) -> Self {
@@ -163,5 +173,27 @@ impl SenderConfig {
             memory: self.memory,
             max_segments: SEGMENTS,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_fill_packets() {
+        assert_eq!(symbol_for(1500, false), Some(SYMBOL_BYTES));
+        assert_eq!(symbol_for(1500, true), Some(1420));
+        assert_eq!(symbol_for(9000, false), Some(SYMBOL_BYTES_MAX));
+        assert_eq!(symbol_for(65_536, true), Some(SYMBOL_BYTES_MAX));
+        assert_eq!(
+            symbol_for(1281, true),
+            Some(1200),
+            "symbols have an even number of bytes"
+        );
+        // 4,096 symbols of 1,024 bytes are the longest chunk.
+        assert_eq!(symbol_for(1084, false), Some(1024));
+        assert_eq!(symbol_for(1083, false), None);
+        assert_eq!(symbol_for(0, false), None);
     }
 }
