@@ -12,6 +12,8 @@ use simulcast_testkit::run::Run;
 
 use super::options::{Case, Loss, Path};
 
+/// The lab's number of the one network; its switch has it in its name.
+const NETWORK: u8 = 77;
 /// How often the link is looked at until something happens on it.
 const LOOK: Duration = Duration::from_micros(500);
 
@@ -29,7 +31,7 @@ impl Lab {
     /// Makes the machines of `case`, and `more` receivers.
     pub(crate) fn new(case: &Case, more: u8) -> Result<Self> {
         let run = Run::start("bench-wire")?;
-        let network = Network::new(&run, Snooping::Off)?;
+        let network = Network::numbered(&run, NETWORK, Snooping::Off)?;
         let sender = network.join("sender", 1)?;
         let receivers = (1..=case.receivers + more)
             .map(|n| network.join(&format!("r{n:02}"), 10 + n))
@@ -83,7 +85,7 @@ impl Lab {
     /// Where the kernel has the module br_netfilter, every packet that a bridge forwards also passes the firewall's
     /// hooks. A switch has none, and all sides would pay for it with each packet.
     fn forget_firewall(&self) -> Result<()> {
-        let switch = self.run.namespace("switch");
+        let switch = self.run.namespace(&format!("switch{NETWORK}"));
         let script = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e \"$file\" ] || echo 0 >\"$file\"; done";
         command::run(command("ip").args(["netns", "exec", &switch, "sh", "-c", script]))
             .context("keep the firewall off the bridge")?;
@@ -105,7 +107,7 @@ impl Lab {
             )
         };
         let chains: String = self.receivers.iter().map(chain).collect();
-        let switch = self.run.namespace("switch");
+        let switch = self.run.namespace(&format!("switch{NETWORK}"));
         let mut nft = command("ip");
         nft.args(["netns", "exec", &switch, "nft", "-f", "-"]);
         run_with_input(&mut nft, &format!("table netdev wire {{\n{chains}}}\n")).context("set the loss")?;
