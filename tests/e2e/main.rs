@@ -8,6 +8,7 @@
 mod api;
 mod cache;
 mod edge;
+mod faults;
 mod interfaces;
 mod network;
 mod node;
