@@ -9,6 +9,7 @@ mod api;
 mod cache;
 mod edge;
 mod interfaces;
+mod jumbo;
 mod network;
 mod node;
 mod receive;

@@ -1,6 +1,7 @@
 //! The receiver's run loop.
 
 mod config;
+mod deaf;
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -21,6 +22,7 @@ pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
 use super::wait::{Cancel, Clock, Waker};
 use crate::udp::batch::{Receiving, receive_fill};
 use crate::udp::{control_speaker, group_receiver};
+use deaf::Deaf;
 
 /// Chunks that wait for a worker, for each worker; what is beyond waits in the receiver's own memory budget.
 const QUEUE: usize = 2;
@@ -127,6 +129,9 @@ pub fn go_on(
     let given_up = ChunkSet::empty(table.count());
     let driver = Driver {
         heard: (receiver.stats().announces, clock.now()),
+        deaf: config
+            .deaf_after
+            .map(|limit| Deaf::new(limit, receiver.stats().packets)),
         receiver,
         clock,
         group,
@@ -247,6 +252,8 @@ struct Driver<'a> {
     filled: (Time, u8),
     /// Announces, and when the last of them was noticed.
     heard: (u64, Time),
+    /// While it is not known whether data packets pass.
+    deaf: Option<Deaf>,
     end: Option<End>,
 }
 
@@ -313,6 +320,13 @@ impl Driver<'_> {
                 .for_each(|packet| self.receiver.handle_packet(now, packet));
         }
         let now = self.clock.now();
+        if let Some(deaf) = &mut self.deaf {
+            match deaf.look(now, self.receiver.stats().packets, self.receiver.announced()) {
+                Some(true) => self.end = Some(End::Deaf),
+                Some(false) => self.deaf = None,
+                None => {}
+            }
+        }
         if now.since(self.filled.0) >= FILL {
             // Kernels that cannot tell (before 4.12) leave drops as the only sign of a full socket.
             self.filled = (now, receive_fill(&self.group).unwrap_or(0));
