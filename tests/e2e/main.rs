@@ -10,6 +10,7 @@ mod cache;
 mod edge;
 mod faults;
 mod interfaces;
+mod jumbo;
 mod network;
 mod node;
 mod receive;
