@@ -150,7 +150,7 @@ fn a_port_at_a_tenth_of_the_rate_is_served_by_http() {
 }
 
 #[test]
-fn a_line_that_loses_thirty_per_cent_is_served_by_http() {
+fn a_line_that_loses_thirty_per_cent_completes_after_the_others() {
     let Some(lab) = Lab::new("fault-loss") else { return };
     lab.nodes[2].namespace.set_loss(30.0).unwrap();
     let outcome = lab.others(lab.start("auto"));
