@@ -76,6 +76,8 @@ enum Bench {
     Multicast,
     /// The protocol by itself over a matrix of receivers, loss and paths, against udpcast and uftp.
     Wire,
+    /// Each stage of the protocol's sender and receiver alone: which is the limit.
+    Stages,
     /// Four nodes to the next version, against rsync.
     Update,
     /// Peak memory of every program, with a file of 20 GiB.
@@ -99,6 +101,7 @@ impl Bench {
             Self::Checkout => (checkout::TITLE, checkout::run_bench(stage()?, samples)),
             Self::Multicast => (multicast::TITLE, multicast::run_bench(stage()?, samples)),
             Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
+            Self::Stages => return wire::run_stages(samples),
             Self::Update => (update::TITLE, update::run_bench(stage()?, samples)),
             Self::Memory => (memory::TITLE, memory::run_bench(stage()?, samples)),
         };

@@ -5,9 +5,11 @@
 //! A session begins when all receivers are there. The time that counts is from the first data on the sender's link to
 //! the end of the last receiver: how long each side takes to find its receivers is a matter of its waiting times.
 
+mod alone;
 mod data;
 mod fault;
 mod lab;
+mod memory_session;
 mod options;
 mod ours;
 mod part;
@@ -30,6 +32,7 @@ use self::peers::Theirs;
 use self::table::OURS;
 use crate::sample::{Sample, Side, interleave};
 
+pub(crate) use self::alone::run_bench as run_stages;
 pub(crate) use self::options::WireArguments;
 pub(crate) use self::part::Part;
 

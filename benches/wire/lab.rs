@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use simulcast_testkit::command::{command, run_with_input};
+use simulcast_testkit::command::{self, command, run_with_input};
 use simulcast_testkit::netns::{Counters, INTERFACE, Namespace, Network, Offload, Snooping};
 use simulcast_testkit::run::Run;
 
@@ -19,6 +19,8 @@ const LOOK: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(crate) struct Lab {
     run: Run,
+    /// The namespace that the bridge is in.
+    switch: String,
     /// Who sends.
     pub(crate) sender: Namespace,
     /// Who receives.
@@ -37,8 +39,10 @@ impl Lab {
         let lab = Self {
             sender,
             receivers,
+            switch: network.switch().to_owned(),
             run,
         };
+        lab.forget_firewall()?;
         if case.path != Path::Whole {
             lab.sender.set_offload(Offload::Segmented)?;
         }
@@ -79,6 +83,16 @@ impl Lab {
         })?
     }
 
+    /// Where the kernel has the module br_netfilter, every packet that a bridge forwards also passes the firewall's
+    /// hooks. A switch has none, and all sides would pay for it with each packet.
+    fn forget_firewall(&self) -> Result<()> {
+        let switch = &self.switch;
+        let script = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e \"$file\" ] || echo 0 >\"$file\"; done";
+        command::run(command("ip").args(["netns", "exec", switch, "sh", "-c", script]))
+            .context("keep the firewall off the bridge")?;
+        Ok(())
+    }
+
     /// Each port of the switch drops packets to its receiver, each port others. On the way out of the port, that is
     /// before the receiver's device could put packets together again.
     fn lose(&self, loss: Loss) -> Result<()> {
@@ -94,9 +108,9 @@ impl Lab {
             )
         };
         let chains: String = self.receivers.iter().map(chain).collect();
-        let switch = self.run.namespace("switch");
+        let switch = &self.switch;
         let mut nft = command("ip");
-        nft.args(["netns", "exec", &switch, "nft", "-f", "-"]);
+        nft.args(["netns", "exec", switch, "nft", "-f", "-"]);
         run_with_input(&mut nft, &format!("table netdev wire {{\n{chains}}}\n")).context("set the loss")?;
         Ok(())
     }

@@ -20,8 +20,8 @@ use simulcast_protocol::multicast::{
 pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
 
 use super::wait::{Cancel, Clock, Waker};
-use crate::udp::batch::{Receiving, receive_fill};
-use crate::udp::{control_speaker, group_receiver};
+use crate::udp::batch::Receiving;
+use crate::udp::{control_speaker, group_receiver, receive_buffer};
 use deaf::Deaf;
 
 /// Chunks that wait for a worker, for each worker; what is beyond waits in the receiver's own memory budget.
@@ -30,8 +30,13 @@ const QUEUE: usize = 2;
 const BATCHES: usize = 8;
 /// How often chunks are looked for that came by another transport.
 const SWEEP: Duration = Duration::from_millis(250);
-/// How often the kernel is asked how full the socket is.
-const FILL: Duration = Duration::from_millis(10);
+/// How often the kernel is asked how full the socket is and what it dropped.
+const FILL: Duration = Duration::from_millis(2);
+/// How long packets are let gather in the socket while they come: one wake-up for each would cost more than the packets
+/// themselves. Little beside the windows of milliseconds that the protocol waits for.
+const GATHER: Duration = Duration::from_millis(1);
+/// The receive buffer from which on packets may gather: it holds what 10 Gbit/s bring in that time several times over.
+const GATHER_BUFFER: usize = 8 << 20;
 
 /// Time without an announce, of which there should be twenty a second, after which a sender whose port is closed is gone.
 const QUIET: Duration = Duration::from_millis(400);
@@ -134,7 +139,6 @@ pub fn go_on(
             .map(|limit| Deaf::new(limit, receiver.stats().packets)),
         receiver,
         clock,
-        group,
         control,
         given_up,
         sink,
@@ -147,6 +151,8 @@ pub fn go_on(
         under_way: 0,
         swept: Time::ZERO,
         filled: (Time::ZERO, 0),
+        gathers: receive_buffer(&group).is_ok_and(|bytes| bytes >= GATHER_BUFFER),
+        group,
         end: None,
     };
     std::thread::scope(|scope| {
@@ -231,6 +237,17 @@ fn judge(
     }
 }
 
+/// What the socket had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Nothing.
+    Nothing,
+    /// Packets, and now it is empty.
+    All,
+    /// Packets, and there are more.
+    More,
+}
+
 /// What the network's thread owns.
 struct Driver<'a> {
     receiver: Receiver,
@@ -250,6 +267,8 @@ struct Driver<'a> {
     given_up: ChunkSet,
     swept: Time,
     filled: (Time, u8),
+    /// Whether the socket's buffer is large enough to let packets gather in it.
+    gathers: bool,
     /// Announces, and when the last of them was noticed.
     heard: (u64, Time),
     /// While it is not known whether data packets pass.
@@ -260,7 +279,7 @@ struct Driver<'a> {
 impl Driver<'_> {
     fn run(mut self) -> Result<(ReceiverSummary, Receiver), ReceiveError> {
         while self.end.is_none() {
-            self.feed()?;
+            let came = self.feed()?;
             while let Ok(verdict) = self.verdicts.try_recv() {
                 self.take(verdict)?;
             }
@@ -269,10 +288,17 @@ impl Driver<'_> {
                 self.end = Some(End::Cancelled);
             }
             let deadline = self.receiver.poll_timeout();
-            if self.end.is_none() && deadline.is_none_or(|at| at > self.clock.now()) {
-                self.waker
-                    .wait(&self.group, &self.clock, deadline)
-                    .map_err(ReceiveError::Receive)?;
+            let left = deadline.map_or(GATHER, |at| at.since(self.clock.now()));
+            if self.end.is_some() || left.is_zero() {
+                continue;
+            }
+            match came {
+                Came::More => {}
+                Came::All if self.gathers => std::thread::sleep(left.min(GATHER)),
+                Came::All | Came::Nothing => {
+                    let waited = self.waker.wait(&self.group, &self.clock, deadline);
+                    waited.map_err(ReceiveError::Receive)?;
+                }
             }
         }
         self.finish()
@@ -280,6 +306,7 @@ impl Driver<'_> {
 
     /// Delivers what is gathered: that the session is over takes nothing from its worth.
     fn finish(mut self) -> Result<(ReceiverSummary, Receiver), ReceiveError> {
+        self.look(self.clock.now());
         if self.end == Some(End::Cancelled) {
             self.waiting.clear();
         }
@@ -305,19 +332,25 @@ impl Driver<'_> {
     }
 
     /// Brings in packets and time, and how full the queues are.
-    fn feed(&mut self) -> Result<(), ReceiveError> {
+    fn feed(&mut self) -> Result<Came, ReceiveError> {
+        let mut came = Came::Nothing;
         for _ in 0..BATCHES {
-            if !self
+            let more = self
                 .receiving
                 .receive(&self.group)
-                .map_err(ReceiveError::Receive)?
-            {
-                break;
-            }
+                .map_err(ReceiveError::Receive)?;
             let now = self.clock.now();
             self.receiving
                 .packets()
                 .for_each(|packet| self.receiver.handle_packet(now, packet));
+            if more {
+                came = Came::More;
+                continue;
+            }
+            if !self.receiving.is_empty() || came == Came::More {
+                came = Came::All;
+            }
+            break;
         }
         let now = self.clock.now();
         if let Some(deaf) = &mut self.deaf {
@@ -328,8 +361,7 @@ impl Driver<'_> {
             }
         }
         if now.since(self.filled.0) >= FILL {
-            // Kernels that cannot tell (before 4.12) leave drops as the only sign of a full socket.
-            self.filled = (now, receive_fill(&self.group).unwrap_or(0));
+            self.look(now);
         }
         self.receiver
             .load(now, self.filled.1.max(self.sink.fill()), self.receiving.drops());
@@ -346,7 +378,12 @@ impl Driver<'_> {
                 .into_iter()
                 .for_each(|index| self.receiver.have(now, index));
         }
-        Ok(())
+        Ok(came)
+    }
+
+    /// Asks how full the socket is. Kernels that cannot tell (before 4.12) leave lost packets as the only sign.
+    fn look(&mut self, now: Time) {
+        self.filled = (now, self.receiving.look(&self.group).unwrap_or(0));
     }
 
     fn take(&mut self, verdict: Verdict) -> Result<(), ReceiveError> {

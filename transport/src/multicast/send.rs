@@ -308,7 +308,7 @@ impl Driver {
         let max_rate = Rate::from_bits_per_second(self.shared.max_rate.load(Ordering::Relaxed));
         self.sender.set_rate_max(max_rate);
         // One call's worth of reports at a time, so that a flood of them does not stop the data.
-        if matches!(self.receiving.receive(&self.control), Ok(true)) {
+        if self.receiving.receive(&self.control).is_ok() {
             let now = self.clock.now();
             self.receiving
                 .packets()

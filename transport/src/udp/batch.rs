@@ -1,8 +1,9 @@
 //! Many packets with one system call: segmentation offload when sending, coalescing when receiving.
 //!
 //! The kernel interfaces are `sendmsg` with UDP_SEGMENT (one buffer, cut by kernel or NIC), `sendmmsg` where that is
-//! missing, and `recvmmsg` with UDP_GRO (neighbouring packets in one buffer, with their size in a control message)
-//! and SO_RXQ_OVFL (packets that the socket dropped). No crate wraps them together.
+//! missing, and `recvmmsg` with UDP_GRO (neighbouring packets in one buffer, with their size in a control message).
+//! How full a socket is and what it dropped is asked for now and then (SO_MEMINFO): SO_RXQ_OVFL would tell it with
+//! each packet, at a cost for each. No crate wraps them together.
 #![expect(
     unsafe_code,
     reason = "sendmsg, sendmmsg and recvmmsg take structures of raw pointers"
@@ -12,8 +13,8 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-/// Datagrams taken with one call.
-const RECEIVE_DATAGRAMS: usize = 16;
+/// Datagrams taken with one call: enough that the call's own cost is little even where nothing is coalesced.
+const RECEIVE_DATAGRAMS: usize = 32;
 /// Bytes of one of them: what coalescing makes at most.
 const DATAGRAM_BYTES: usize = 65_536;
 /// Packets sent with one call where there is no segmentation offload.
@@ -137,14 +138,13 @@ fn send_each(fd: RawFd, packets: &[u8], segment: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel coalesce packets for this socket, where it can, and count what it drops.
-pub(super) fn prepare_receiving(socket: impl AsFd) -> io::Result<()> {
+/// Has the kernel coalesce packets for this socket, where it can.
+pub(super) fn prepare_receiving(socket: impl AsFd) {
     let fd = socket.as_fd().as_raw_fd();
     // Kernels before 5.0 do not coalesce; then every packet comes alone, which is slower and nothing else.
     if let Err(error) = set_flag(fd, libc::SOL_UDP, libc::UDP_GRO) {
         tracing::debug!(%error, "the kernel does not coalesce received packets");
     }
-    set_flag(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
 }
 
 fn set_flag(fd: RawFd, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
@@ -174,7 +174,7 @@ impl Default for Receiving {
 }
 
 impl Receiving {
-    /// Buffers for one call: 1 MiB.
+    /// Buffers for one call: 2 MiB, of which only what packets fill is ever touched.
     pub fn new() -> Self {
         Self {
             buffer: vec![0; RECEIVE_DATAGRAMS * DATAGRAM_BYTES],
@@ -186,30 +186,28 @@ impl Receiving {
         }
     }
 
-    /// Takes what waits on the socket, without blocking; false when nothing does. The packets are those of
-    /// [`packets`](Self::packets) until the next call.
+    /// Takes what waits on the socket, without blocking. Tells whether there may be more: all there was room for came.
+    /// The packets are those of [`packets`](Self::packets) until the next call.
     pub fn receive(&mut self, socket: impl AsFd) -> io::Result<bool> {
         self.datagrams.clear();
         let fd = socket.as_fd().as_raw_fd();
-        let mut parts: Vec<libc::iovec> = self
+        // SAFETY: all-zero iovecs and mmsghdrs are valid: null pointers with zero lengths.
+        let (mut parts, mut messages): (
+            [libc::iovec; RECEIVE_DATAGRAMS],
+            [libc::mmsghdr; RECEIVE_DATAGRAMS],
+        ) = unsafe { (zeroed(), zeroed()) };
+        let rooms = self
             .buffer
             .chunks_exact_mut(DATAGRAM_BYTES)
-            .map(|room| libc::iovec {
-                iov_base: room.as_mut_ptr().cast(),
-                iov_len: room.len(),
-            })
-            .collect();
-        let message = |(part, control): (&mut libc::iovec, &mut Control)| {
-            // SAFETY: an all-zero mmsghdr is valid: null pointers with zero lengths.
-            let mut message: libc::mmsghdr = unsafe { zeroed() };
+            .zip(&mut self.controls);
+        for ((part, message), (room, control)) in parts.iter_mut().zip(&mut messages).zip(rooms) {
+            part.iov_base = room.as_mut_ptr().cast();
+            part.iov_len = room.len();
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
             message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
             message.msg_hdr.msg_controllen = size_of::<Control>() as _;
-            message
-        };
-        let mut messages: Vec<libc::mmsghdr> =
-            parts.iter_mut().zip(&mut self.controls).map(message).collect();
+        }
         let count = libc::c_uint::try_from(messages.len()).unwrap_or(1);
         let received = retry(|| {
             // SAFETY: the `count` messages point to `parts`, these into `buffer`, and to `controls`, each with its
@@ -231,18 +229,26 @@ impl Receiving {
         };
         for message in messages.iter().take(received) {
             let len = usize::try_from(message.msg_len).unwrap_or(0).min(DATAGRAM_BYTES);
-            let (segment, drops) = control_of(&message.msg_hdr);
-            if let Some(drops) = drops {
-                self.drops += u64::from(drops.wrapping_sub(self.last_drops));
-                self.last_drops = drops;
-            }
             let whole = message.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
             self.truncated += u64::from(!whole);
             let len = if whole { len } else { 0 };
-            self.datagrams
-                .push((len, segment.filter(|&size| size > 0).unwrap_or(len)));
+            let segment = coalesced(&message.msg_hdr).filter(|&size| size > 0);
+            self.datagrams.push((len, segment.unwrap_or(len)));
         }
-        Ok(received > 0)
+        Ok(received == RECEIVE_DATAGRAMS)
+    }
+
+    /// Whether the last call brought nothing.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Asks the kernel how full the socket is, in 255ths as it counts, and what it dropped (see [`drops`](Self::drops)).
+    pub fn look(&mut self, socket: impl AsFd) -> io::Result<u8> {
+        let (fill, drops) = memory_info(socket.as_fd().as_raw_fd())?;
+        self.drops += u64::from(drops.wrapping_sub(self.last_drops));
+        self.last_drops = drops;
+        Ok(fill)
     }
 
     /// The packets of the last call, taken apart again where the kernel had coalesced them.
@@ -253,7 +259,7 @@ impl Receiving {
             .flat_map(|(room, &(len, segment))| room[..len].chunks(segment.max(1)))
     }
 
-    /// Packets that the socket dropped since it was opened, as far as the kernel has told.
+    /// Packets that the socket dropped since it was opened, as of the last [`look`](Self::look).
     pub fn drops(&self) -> u64 {
         self.drops
     }
@@ -264,37 +270,29 @@ impl Receiving {
     }
 }
 
-/// Size of coalesced packets, and drops, from a message's control data.
-fn control_of(message: &libc::msghdr) -> (Option<usize>, Option<u32>) {
-    let (mut segment, mut drops) = (None, None);
+/// Size of coalesced packets, from a message's control data.
+fn coalesced(message: &libc::msghdr) -> Option<usize> {
     // SAFETY: the kernel filled msg_control up to msg_controllen with well-formed headers, and the buffer lives as
     // long as the message; the macros stay within that length.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
         // SAFETY: a header that is not null lies within the control buffer, and the kernel wrote four bytes of data
-        // behind each of the two kinds that are read here.
+        // behind one of the kind that is read here.
         unsafe {
-            match ((*header).cmsg_level, (*header).cmsg_type) {
-                (libc::SOL_UDP, libc::UDP_GRO) => {
-                    let size = libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned();
-                    segment = usize::try_from(size).ok();
-                }
-                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
-                    drops = Some(libc::CMSG_DATA(header).cast::<u32>().read_unaligned());
-                }
-                _ => {}
+            if ((*header).cmsg_level, (*header).cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO) {
+                let size = libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned();
+                return usize::try_from(size).ok();
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
     }
-    (segment, drops)
+    None
 }
 
-/// How full a socket's receive buffer is, in 255ths, as the kernel counts it.
-pub fn receive_fill(socket: impl AsFd) -> io::Result<u8> {
+/// How full a socket's receive buffer is, in 255ths, and how many packets it dropped so far, modulo 2^32.
+fn memory_info(fd: RawFd) -> io::Result<(u8, u32)> {
     let mut info = [0u32; 9]; // SK_MEMINFO_VARS
     let mut size = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
-    let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most `size` bytes to `info`, which has as many.
     let result = unsafe {
         libc::getsockopt(
@@ -308,8 +306,9 @@ pub fn receive_fill(socket: impl AsFd) -> io::Result<u8> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    let (used, room) = (u64::from(info[0]), u64::from(info[1]).max(1)); // SK_MEMINFO_RMEM_ALLOC, _RCVBUF
-    Ok(u8::try_from(used * 255 / room).unwrap_or(u8::MAX))
+    // SK_MEMINFO_RMEM_ALLOC, _RCVBUF and _DROPS
+    let (used, room, drops) = (u64::from(info[0]), u64::from(info[1]).max(1), info[8]);
+    Ok((u8::try_from(used * 255 / room).unwrap_or(u8::MAX), drops))
 }
 
 fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
@@ -336,7 +335,7 @@ mod tests {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(receiver.local_addr().unwrap()).unwrap();
-        prepare_receiving(&receiver).unwrap();
+        prepare_receiving(&receiver);
         (sender, receiver)
     }
 
@@ -344,11 +343,11 @@ mod tests {
         let mut receiving = Receiving::new();
         let mut packets = Vec::new();
         while packets.len() < count {
-            if receiving.receive(receiver).unwrap() {
-                packets.extend(receiving.packets().map(<[u8]>::to_vec));
-            }
+            receiving.receive(receiver).unwrap();
+            packets.extend(receiving.packets().map(<[u8]>::to_vec));
         }
-        assert!(!receiving.receive(receiver).unwrap(), "nothing more comes");
+        assert!(!receiving.receive(receiver).unwrap() && receiving.is_empty());
+        receiving.look(receiver).unwrap();
         assert_eq!((receiving.drops(), receiving.truncated()), (0, 0));
         packets
     }
@@ -391,6 +390,17 @@ mod tests {
     }
 
     #[test]
+    fn more_may_wait_only_when_all_room_was_taken() {
+        let (sender, receiver) = pair();
+        (0..RECEIVE_DATAGRAMS + 1).for_each(|_| _ = sender.send(&[7; 9]).unwrap());
+        let mut receiving = Receiving::new();
+        assert!(receiving.receive(&receiver).unwrap());
+        assert_eq!(receiving.packets().count(), RECEIVE_DATAGRAMS);
+        assert!(!receiving.receive(&receiver).unwrap());
+        assert_eq!(receiving.packets().collect::<Vec<_>>(), [&[7; 9]]);
+    }
+
+    #[test]
     fn drops_and_fill_are_told() {
         let (sender, receiver) = pair();
         socket2::SockRef::from(&receiver)
@@ -399,14 +409,16 @@ mod tests {
         for _ in 0..100 {
             sender.send(&[0; 1000]).unwrap();
         }
-        assert!(receive_fill(&receiver).unwrap() > 200);
         let mut receiving = Receiving::new();
+        assert!(receiving.look(&receiver).unwrap() > 200);
         let mut got = 0;
-        while receiving.receive(&receiver).unwrap() {
+        while {
+            receiving.receive(&receiver).unwrap();
+            !receiving.is_empty()
+        } {
             got += receiving.packets().count();
         }
-        sender.send(&[0; 1000]).unwrap();
-        assert!(receiving.receive(&receiver).unwrap());
+        assert_eq!(receiving.look(&receiver).unwrap(), 0);
         assert_eq!(receiving.drops(), u64::try_from(100 - got).unwrap());
         assert!(got < 100);
     }

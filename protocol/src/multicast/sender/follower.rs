@@ -166,17 +166,20 @@ impl Follower {
         self.blame = u8::try_from(blame).unwrap_or(u8::MAX);
     }
 
-    /// The rate is being cut: whether it is on trial for the loss that this receiver noticed.
-    pub(super) fn begin_trial(&mut self) -> bool {
+    /// The rate is being cut: the sample that this receiver noticed loss in, if the cut is on trial for that.
+    pub(super) fn begin_trial(&mut self) -> Option<Sample> {
         let counts = self.straggling.is_none() && self.limit.is_some();
         self.trial = self.noticed.filter(|_| counts);
-        self.trial.is_some()
+        self.trial
     }
 
     /// Tells from the first sample after a cut whether the cut helped. If the line carried all it could before, it does
-    /// so still, and the loss is what goes beyond that; otherwise the loss has stayed as it was.
-    pub(super) fn judge_trial(&mut self, after: Sample) -> Tried {
-        let Some(before) = self.trial.take() else {
+    /// so still, and the loss is what goes beyond that; otherwise the loss has stayed as it was. Whoever was not asked
+    /// can tell no more than that another's loss, `of_other`, has stayed, if its own is like that.
+    pub(super) fn judge_trial(&mut self, after: Sample, of_other: Option<Sample>) -> Tried {
+        let own = self.trial.take();
+        let alike = of_other.filter(|other| after.loss >= other.loss / 2);
+        let Some(before) = own.or(alike) else {
             return Tried::Nothing;
         };
         let carried = u128::from(before.rate) * u128::from(MILLION.saturating_sub(before.loss))
@@ -185,7 +188,11 @@ impl Follower {
         let full = (MILLION - carried).max(self.own_loss);
         let stayed = after.loss > full.midpoint(before.loss.max(full));
         if !stayed {
-            return Tried::Helped;
+            return if own.is_some() {
+                Tried::Helped
+            } else {
+                Tried::Nothing
+            };
         }
         // More than before is no loss that stayed: queues on the way were still filling then.
         let same = after.loss <= before.loss + before.loss / 4 + LOSS_NOTICED_PPM;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::follower::{Follower, Sent, Straggling, Tried};
+use super::follower::{Follower, Sample, Sent, Straggling, Tried};
 use super::history::History;
 use crate::multicast::key::ReceiverId;
 use crate::multicast::limits::{STRAGGLER_CALM, STRAGGLER_LOSS_PPM, STRAGGLER_TIME};
@@ -25,7 +25,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 const BLAMED: u8 = 190;
 /// Time in which a cut that is on trial should have shown whether it helps.
 const TRIAL: Duration = Duration::from_millis(300);
-/// How long others that have as much loss are spared a trial of their own.
+/// How long others that have as much loss are spared a trial of their own, or two report periods if that is longer.
 const LEARNED: Duration = Duration::from_secs(1);
 
 /// What the rate should do.
@@ -73,6 +73,8 @@ pub(super) struct Following {
     decided: Time,
     /// Loss that a trial found to be a line's own, and when.
     learned: Option<(u64, Time)>,
+    /// How long others that have as much loss are spared a trial of their own.
+    spared: Duration,
 }
 
 /// The last cut of the rate.
@@ -83,6 +85,8 @@ struct Cut {
     seq: u64,
     /// The rate before it, or before the first of several that are on trial, in bits per second.
     before: u64,
+    /// What it is on trial for.
+    trial: Option<Sample>,
     /// Whether it is still to be seen if it helps somebody.
     open: bool,
     /// Whether it helped somebody.
@@ -110,9 +114,10 @@ impl Following {
             tx_seq,
             now: rate,
         };
+        let of_other = cut.trial.filter(|_| cut.open);
         let follower = self.each.entry(report.receiver).or_default();
         let (sample, drops) = follower.sample(now, report, cut.seq, sent);
-        let tried = sample.map_or(Tried::Nothing, |sample| follower.judge_trial(sample));
+        let tried = sample.map_or(Tried::Nothing, |sample| follower.judge_trial(sample, of_other));
         let queues = follower.queues(report.fill, drops, rate);
         let network = sample.and_then(|sample| follower.network(sample, known));
         let trouble = queues.is_some() || network.is_some();
@@ -167,6 +172,7 @@ impl Following {
         sent: Option<u64>,
         period: Duration,
     ) -> (Advice, Vec<ReceiverId>) {
+        self.spared = 2 * period;
         let advice = self.find_slow(now, sent);
         let mut losses: Vec<u64> = self.each.values().map(|follower| follower.own_loss).collect();
         losses.sort_unstable();
@@ -231,10 +237,11 @@ impl Following {
         if target >= rate.bits_per_second() {
             return Advice::Keep;
         }
-        let mut open = false;
+        let mut trial = None;
         for follower in self.each.values_mut() {
-            open |= follower.begin_trial();
+            trial = follower.begin_trial().or(trial);
         }
+        let open = trial.is_some();
         if !open {
             self.each.values_mut().for_each(Follower::blame);
         }
@@ -247,6 +254,7 @@ impl Following {
             } else {
                 rate.bits_per_second()
             },
+            trial,
             open,
             helped: false,
         };
@@ -290,7 +298,9 @@ impl Following {
 
     /// Loss that was lately found to have nothing to do with the rate, in millionths.
     fn known_loss(&self, now: Time) -> u64 {
-        let lately = self.learned.filter(|(_, at)| now.since(*at) < LEARNED);
+        let lately = self
+            .learned
+            .filter(|(_, at)| now.since(*at) < self.spared.max(LEARNED));
         lately.map_or(0, |(loss, _)| loss)
     }
 

@@ -186,7 +186,11 @@ fn loss_of_the_line_itself_slows_nobody() {
             model.run(seconds(1));
             let found = model.run(seconds(5));
             assert!(found > 980, "{found} Mbit/s at {loss} millionths for {count}");
-            assert!(model.parted.is_empty() && model.cuts < 6, "{} cuts", model.cuts);
+            assert!(
+                model.parted.is_empty() && model.cuts < 6,
+                "{} cuts at {loss} for {count}",
+                model.cuts
+            );
         }
     }
 }
