@@ -12,8 +12,6 @@ use simulcast_testkit::run::Run;
 
 use super::options::{Case, Loss, Path};
 
-/// The lab's number of the one network; its switch has it in its name.
-const NETWORK: u8 = 77;
 /// How often the link is looked at until something happens on it.
 const LOOK: Duration = Duration::from_micros(500);
 
@@ -21,6 +19,8 @@ const LOOK: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(crate) struct Lab {
     run: Run,
+    /// The namespace that the bridge is in.
+    switch: String,
     /// Who sends.
     pub(crate) sender: Namespace,
     /// Who receives.
@@ -31,7 +31,7 @@ impl Lab {
     /// Makes the machines of `case`, and `more` receivers.
     pub(crate) fn new(case: &Case, more: u8) -> Result<Self> {
         let run = Run::start("bench-wire")?;
-        let network = Network::numbered(&run, NETWORK, Snooping::Off)?;
+        let network = Network::new(&run, Snooping::Off)?;
         let sender = network.join("sender", 1)?;
         let receivers = (1..=case.receivers + more)
             .map(|n| network.join(&format!("r{n:02}"), 10 + n))
@@ -39,6 +39,7 @@ impl Lab {
         let lab = Self {
             sender,
             receivers,
+            switch: network.switch().to_owned(),
             run,
         };
         lab.forget_firewall()?;
@@ -85,9 +86,9 @@ impl Lab {
     /// Where the kernel has the module br_netfilter, every packet that a bridge forwards also passes the firewall's
     /// hooks. A switch has none, and all sides would pay for it with each packet.
     fn forget_firewall(&self) -> Result<()> {
-        let switch = self.run.namespace(&format!("switch{NETWORK}"));
+        let switch = &self.switch;
         let script = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e \"$file\" ] || echo 0 >\"$file\"; done";
-        command::run(command("ip").args(["netns", "exec", &switch, "sh", "-c", script]))
+        command::run(command("ip").args(["netns", "exec", switch, "sh", "-c", script]))
             .context("keep the firewall off the bridge")?;
         Ok(())
     }
@@ -107,9 +108,9 @@ impl Lab {
             )
         };
         let chains: String = self.receivers.iter().map(chain).collect();
-        let switch = self.run.namespace(&format!("switch{NETWORK}"));
+        let switch = &self.switch;
         let mut nft = command("ip");
-        nft.args(["netns", "exec", &switch, "nft", "-f", "-"]);
+        nft.args(["netns", "exec", switch, "nft", "-f", "-"]);
         run_with_input(&mut nft, &format!("table netdev wire {{\n{chains}}}\n")).context("set the loss")?;
         Ok(())
     }

@@ -68,7 +68,14 @@ pub struct Key {
 pub struct SessionRequest {
     /// Which version.
     pub manifest: ManifestId,
+    /// Bytes of the largest IP packet that is known to pass between the receiver and the server; when it is not said,
+    /// [`USUAL_MTU`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
+
+/// Bytes of an IP packet that every Ethernet carries.
+pub const USUAL_MTU: u32 = 1500;
 
 /// Answer of `GET /v1/status`: counters since the server's start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +111,8 @@ pub struct SessionStatus {
     pub state: SessionState,
     /// The interface that it is sent over.
     pub interface: String,
+    /// Bytes of its IP packets, at most.
+    pub mtu: u32,
     /// Its group and port.
     pub group: String,
     /// UDP payload bytes sent so far.

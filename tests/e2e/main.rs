@@ -8,7 +8,9 @@
 mod api;
 mod cache;
 mod edge;
+mod faults;
 mod interfaces;
+mod jumbo;
 mod network;
 mod node;
 mod receive;

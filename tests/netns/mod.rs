@@ -82,6 +82,11 @@ impl<'run> Network<'run> {
         Ok(Self { run, switch, number })
     }
 
+    /// The namespace that the bridge is in.
+    pub fn switch(&self) -> &str {
+        &self.switch
+    }
+
     /// Makes a machine with the name `name` (at most 15 bytes) and the address `10.77.0.NUMBER`, joined to the bridge.
     ///
     /// # Errors

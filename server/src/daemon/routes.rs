@@ -183,9 +183,9 @@ async fn session(
             )
         })?
         .map_err(|error| Refusal::nonsense(format!("the body cannot be read: {error}")))?;
-    let SessionRequest { manifest } = serde_json::from_slice(&body)
+    let request: SessionRequest = serde_json::from_slice(&body)
         .map_err(|error| Refusal::nonsense(format!("the body is no request for a session: {error}")))?;
-    daemon.offer(manifest, ends).await.map(Json)
+    daemon.offer(&request, ends).await.map(Json)
 }
 
 /// What a part of a path means. Names and identities are types that nothing else can be built as, so that no path leads

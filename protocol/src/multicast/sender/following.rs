@@ -193,9 +193,13 @@ impl Following {
                 .values_mut()
                 .for_each(|follower| follower.straggling = None);
         }
+        // A line that loses much is no better by another transport: what passes by still counts, and parity brings the
+        // rest when the others are done.
+        let lossy = |follower: &Follower| follower.own_loss > usual + STRAGGLER_LOSS_PPM;
         let late = |follower: &Follower| {
             let since = follower.straggling.map(|straggling| straggling.since);
-            since.is_some_and(|since| now.since(since) >= STRAGGLER_TIME.max(4 * period))
+            let long = since.is_some_and(|since| now.since(since) >= STRAGGLER_TIME.max(4 * period));
+            long && !lossy(follower)
         };
         let parted: Vec<ReceiverId> = self
             .each

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::StatusCode;
 use simulcast_transport::udp::Interface;
-use simulcast_transport::udp::route::{Link, link, route_to};
+use simulcast_transport::udp::route::{Link, link, path_mtu, route_to};
 
 use super::super::answer::Refusal;
 use super::super::connection::Ends;
@@ -19,6 +19,8 @@ pub(super) struct Access {
     pub(super) index: u32,
     /// That interface.
     pub(super) link: Link,
+    /// Bytes of the longest IP packet that is known to pass to the node.
+    pub(super) mtu: u32,
     /// What carries its packets.
     pub(super) wire: Wire,
     /// Our address there, which multicast packets come from.
@@ -52,6 +54,7 @@ impl Access {
         }
         Ok(Self {
             index: route.interface,
+            mtu: path_mtu(peer).map_or(link.mtu, |path| path.min(link.mtu)),
             wire: Wire::below(route.interface, &link),
             link,
             source: route.local,
