@@ -27,6 +27,8 @@ pub(super) struct Access {
     pub(super) source: IpAddr,
     /// The address that it reaches us under.
     pub(super) local: IpAddr,
+    /// Its own.
+    pub(super) peer: IpAddr,
 }
 
 impl Access {
@@ -59,6 +61,7 @@ impl Access {
             link,
             source: route.local,
             local,
+            peer: peer.ip(),
         })
     }
 
