@@ -203,8 +203,10 @@ impl Daemon {
             interface: access.index,
             ipv6: access.is_ipv6(),
         };
-        let longest = self.sessions.settings.mtu.min(access.mtu);
-        let mtu = request.mtu.unwrap_or(USUAL_MTU).min(longest);
+        let mtu = self
+            .sessions
+            .settings
+            .rung(access.mtu.min(request.mtu.unwrap_or(USUAL_MTU)))?;
         if let Some(offer) = self.sessions.join(key, mtu, &access) {
             return Ok(offer);
         }
