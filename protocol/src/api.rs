@@ -5,11 +5,14 @@
 
 mod token;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use token::{ParseTokenError, Token};
 
 use crate::id::ManifestId;
+use crate::multicast::rate::Bound;
 use crate::name::{ImageName, Version};
 
 /// Where the interface begins on a server.
@@ -123,8 +126,47 @@ pub struct SessionStatus {
     pub receivers: u64,
     /// Receivers that need nothing more.
     pub done: u64,
+    /// Data packets sent so far.
+    pub packets: u64,
+    /// Of them, those that repaired loss: parity, and what was sent again.
+    pub repair: u64,
+    /// What has bounded its rate for the longest time.
+    pub limited_by: Bound,
     /// Seconds since it started.
     pub seconds: u64,
+    /// Those that were heard, one entry each.
+    pub members: Vec<MemberStatus>,
+}
+
+/// A receiver of a running session, as its last report tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The address that it asked for its offer from; none when that is not known any more.
+    pub address: Option<IpAddr>,
+    /// How it stands.
+    pub state: MemberState,
+    /// Chunks that it lacks.
+    pub missing: u32,
+    /// Packets that did not come since it joined, in millionths of those that were sent.
+    pub loss_ppm: u32,
+    /// Packets among them that its socket dropped because it could not take them in time.
+    pub drops: u64,
+    /// How full the fullest of its queues is, in per cent.
+    pub fill: u8,
+}
+
+/// How a receiver of a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// It lacks something.
+    Receiving,
+    /// It lacks nothing more.
+    Done,
+    /// It was not heard for some seconds.
+    Silent,
+    /// It was too slow for the others, and sent to another transport.
+    Parted,
 }
 
 /// What a multicast session does.

@@ -116,6 +116,8 @@ impl Sender {
 
     /// Takes that time passed. To be called when [`poll_timeout`](Self::poll_timeout) says so; earlier does no harm.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.rate
+            .count(now, self.state == State::Open && self.window.can_send());
         self.rate.on_time(now, self.pacer.wasted());
         if now >= self.census_at {
             self.census_at = now + CENSUS;
@@ -236,6 +238,7 @@ impl Sender {
     pub fn stats(&self) -> SenderStats {
         SenderStats {
             expired: self.wants.expired(),
+            bounds: self.rate.bounds(),
             ..self.stats
         }
     }

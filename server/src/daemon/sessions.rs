@@ -2,11 +2,12 @@
 //! the first and joined by the others, forgotten when it ends.
 
 mod access;
+mod members;
 mod open;
 mod share;
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -17,11 +18,13 @@ use simulcast_protocol::api::{SessionRequest, SessionState, SessionStatus, USUAL
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::multicast::ChunkTable;
+use simulcast_protocol::multicast::sender::Peer;
 use simulcast_protocol::units::{Bytes, Rate};
 use simulcast_transport::multicast::{ChunkSource, SenderHandle, Summary};
 use tokio::time::timeout;
 
 use access::Access;
+use members::{Invited, member};
 use share::{Wire, share};
 
 use super::Daemon;
@@ -66,6 +69,7 @@ struct Running {
     interface: String,
     wire: Wire,
     started: Instant,
+    invited: Invited,
 }
 
 /// Reads a version's chunks for a session.
@@ -89,9 +93,9 @@ impl Sessions {
     }
 
     /// An offer for a session that runs, if there is one whose packets are not longer than `mtu`.
-    fn join(&self, key: Key, mtu: u32, local: IpAddr) -> Option<SessionOffer> {
+    fn join(&self, key: Key, mtu: u32, access: &Access) -> Option<SessionOffer> {
         let running = self.lock();
-        Some(best(&running, key, mtu)?.offer(local))
+        Some(best(&running, key, mtu)?.offer(access))
     }
 
     /// Takes out the sessions for which `over` says so.
@@ -131,10 +135,11 @@ impl Running {
         self.key == key && !self.handle.is_closing()
     }
 
-    /// An offer for a receiver that reaches us under the address `local`.
-    fn offer(&self, local: IpAddr) -> SessionOffer {
+    /// An offer for a receiver at the other end of `access`.
+    fn offer(&self, access: &Access) -> SessionOffer {
         let mut offer = self.handle.offer();
-        offer.control.set_ip(local);
+        offer.control.set_ip(access.local);
+        self.invited.note(offer.receiver, access.peer);
         offer
     }
 
@@ -171,7 +176,15 @@ impl Running {
             rate: progress.rate.map_or(0, Rate::bits_per_second),
             done: done.count() as u64,
             receivers: progress.receivers.len() as u64,
+            packets: progress.stats.packets,
+            repair: progress.stats.parity + progress.stats.repeated,
+            limited_by: progress.stats.bounds.longest(),
             seconds: self.started.elapsed().as_secs(),
+            members: progress
+                .receivers
+                .iter()
+                .map(|(id, peer)| member(self.invited.address(*id), peer))
+                .collect(),
         }
     }
 }
@@ -190,9 +203,11 @@ impl Daemon {
             interface: access.index,
             ipv6: access.is_ipv6(),
         };
-        let longest = self.sessions.settings.mtu.min(access.mtu);
-        let mtu = request.mtu.unwrap_or(USUAL_MTU).min(longest);
-        if let Some(offer) = self.sessions.join(key, mtu, access.local) {
+        let mtu = self
+            .sessions
+            .settings
+            .rung(access.mtu.min(request.mtu.unwrap_or(USUAL_MTU)))?;
+        if let Some(offer) = self.sessions.join(key, mtu, &access) {
             return Ok(offer);
         }
         self.forget_ended().await;
@@ -224,7 +239,7 @@ impl Daemon {
         })?;
         let mut running = self.sessions.lock();
         if let Some(running) = best(&running, key, mtu) {
-            return Ok(running.offer(access.local));
+            return Ok(running.offer(access));
         }
         if self.sessions.over.load(Ordering::Relaxed) {
             return Err(Refusal::new(
@@ -264,9 +279,10 @@ impl Daemon {
             interface: access.link.name.clone(),
             wire: access.wire.clone(),
             started: Instant::now(),
+            invited: Invited::default(),
         };
         opened.announce();
-        let offer = opened.offer(access.local);
+        let offer = opened.offer(access);
         running.push(opened);
         self.sessions.share_out(&running);
         Ok(offer)
@@ -325,6 +341,9 @@ impl Daemon {
             packets = stats.packets,
             parity = stats.parity,
             repeated = stats.repeated,
+            worst_loss_ppm = summary.progress.receivers.values().map(Peer::loss_ppm).max().unwrap_or(0),
+            limited_by = ?stats.bounds.longest(),
+            parted = stats.parted,
             receivers = summary.receivers.len(),
             lacking,
             unreadable = summary.unreadable.len(),

@@ -14,7 +14,6 @@ use simulcast_cli::{Exit, Remark};
 use simulcast_protocol::multicast::limits::RECEIVERS;
 use simulcast_protocol::units::Rate;
 use simulcast_transport::fetch::NamedInterface;
-use simulcast_transport::multicast::symbol_for;
 
 pub(crate) use values::{Dscp, GroupRange, PerCent, PortRange, Wait};
 
@@ -26,6 +25,9 @@ const MIN_RATE: Rate = Rate::from_bits_per_second(10_000_000);
 
 /// Longest packets unless told otherwise: what switches for jumbo frames carry.
 const MTU: u32 = 9000;
+
+/// The shortest that are worth it, and that every link carries which carries IPv6 (RFC 8200, 5).
+pub(crate) const SHORTEST_MTU: u32 = 1280;
 
 /// How long a session waits for a number of receivers unless told otherwise: a rack of machines needs some minutes to
 /// start, and one that does not start should not hold up the others for longer.
@@ -208,7 +210,7 @@ impl Settings {
             return Err(anyhow!("with a ttl of 0 no packet leaves this machine")).hint("use 1 or more");
         }
         let mtu = self.multicast.mtu;
-        if symbol_for(mtu, true).is_none() {
+        if mtu < SHORTEST_MTU {
             return Err(anyhow!("packets of {mtu} bytes are too short for multicast"))
                 .hint("leave mtu at 9000, or set 1500 if switches do not carry jumbo frames");
         }

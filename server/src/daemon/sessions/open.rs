@@ -46,13 +46,8 @@ impl Sessions {
         })?;
         let ports = self.settings.ports;
         let used_up = || Refusal::trouble(format!("too few of the UDP ports {ports} are free for a session"));
-        let symbol = symbol_for(mtu, access.is_ipv6()).ok_or_else(|| {
-            Refusal::new(
-                StatusCode::CONFLICT,
-                format!("packets of {mtu} bytes are too short for multicast"),
-                "use --transport http",
-            )
-        })?;
+        let symbol = symbol_for(mtu, access.is_ipv6())
+            .ok_or_else(|| Refusal::trouble(format!("packets of {mtu} bytes are too short for a session")))?;
         let free = |port: &u16| taken.iter().all(|taken| taken.port() != *port);
         let port = ports.for_groups(rand::random()).find(free);
         let group = (group, port.ok_or_else(used_up)?).into();
