@@ -52,8 +52,6 @@ pub(crate) fn run_bench(arguments: &WireArguments, pairs: usize, samples: &mut V
     if plan.scenarios.contains(&Scenario::Matrix) {
         for case in &plan.cases {
             measure_case(&plan, case, &data, &dir, samples)?;
-        }
-        for case in &plan.cases {
             println!("{}", table::case(case, samples));
         }
     }

@@ -40,8 +40,8 @@ impl Ours<'_> {
             if odd && scenario == Scenario::Late {
                 let begun = Instant::now();
                 // It joins when half of the data have been sent, whatever happens meanwhile.
-                self.lab
-                    .when_sent(before, self.data.bytes / 2, &AtomicBool::new(false))?;
+                let (half, never) = (self.data.bytes / 2, AtomicBool::new(false));
+                self.lab.when_sent(before, half, begun + self.limit(), &never)?;
                 since = begun.elapsed();
                 receivers.push(self.start_receiver(others)?);
             }

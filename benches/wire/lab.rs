@@ -1,6 +1,7 @@
 //! A sender and its receivers on a bridge, with the link that a case asks for.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,26 +55,25 @@ impl Lab {
     }
 
     /// Where the logs of this case's processes are.
-    pub(crate) fn logs(&self) -> Result<std::path::PathBuf> {
+    pub(crate) fn logs(&self) -> Result<PathBuf> {
         self.run.make_dir("logs")
     }
 
-    /// A path of the run that is not there.
-    pub(crate) fn fresh(&self, name: &str) -> Result<std::path::PathBuf> {
-        let path = self.run.dir().join(name);
-        crate::stage::remove(&path)?;
-        Ok(path)
+    /// A path of the run.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.run.dir().join(name)
     }
 
-    /// When the sender has sent so many bytes more than `since`; `None` when `stop` is set before.
+    /// When the sender has sent so many bytes more than `since`; `None` when `stop` is set or it is `until` before.
     pub(crate) fn when_sent(
         &self,
         since: Counters,
         bytes: u64,
+        until: Instant,
         stop: &AtomicBool,
     ) -> Result<Option<Instant>> {
         self.sender.enter(|| -> Result<Option<Instant>> {
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) && Instant::now() < until {
                 if sent_here()?.saturating_sub(since.sent_bytes) >= bytes {
                     return Ok(Some(Instant::now()));
                 }

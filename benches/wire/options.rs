@@ -196,6 +196,9 @@ impl fmt::Display for Case {
     }
 }
 
+/// Receivers up to which two processors fill the faster line.
+const FEW: u8 = 2;
+
 /// The line for few receivers.
 const FASTER: Rate = Rate::from_bits_per_second(1_000_000_000);
 
@@ -262,15 +265,13 @@ impl WireArguments {
         if path != Path::Shaped {
             return self.receivers.iter().map(|&n| case(n, None)).collect();
         }
-        let mut cases: Vec<Case> = self
-            .receivers
-            .iter()
-            .map(|&n| case(n, Some(if n <= 2 { FASTER } else { SLOWER })))
-            .collect();
-        if cases.iter().any(|case| case.rate == Some(SLOWER)) {
+        let mut cases = Vec::new();
+        if self.receivers.iter().any(|&n| n > FEW) {
             // What many take is compared with what one takes.
             cases.push(case(1, Some(SLOWER)));
         }
+        let rate = |n| if n <= FEW { FASTER } else { SLOWER };
+        cases.extend(self.receivers.iter().map(|&n| case(n, Some(rate(n)))));
         cases
     }
 }
@@ -315,10 +316,10 @@ mod tests {
             shown("--receivers 8 --loss 0,0.1,1 --path whole,shaped"),
             [
                 "whole packets, 0 % loss, 8 receivers, to memory",
-                "at 250Mbit/s, 0 % loss, 8 receivers, to memory",
                 "at 250Mbit/s, 0 % loss, 1 receivers, to memory",
-                "at 250Mbit/s, 1 % loss, 8 receivers, to memory",
+                "at 250Mbit/s, 0 % loss, 8 receivers, to memory",
                 "at 250Mbit/s, 1 % loss, 1 receivers, to memory",
+                "at 250Mbit/s, 1 % loss, 8 receivers, to memory",
             ]
         );
         assert_eq!(

@@ -17,6 +17,8 @@ use super::trial::{Started, Trial};
 use crate::measure::{Running, start};
 use crate::sample::Values;
 
+/// The file of offers, in the run's directory.
+const OFFERS: &str = "offers";
 /// How long a sender may take to make its offers.
 const OFFERS_LIMIT: Duration = Duration::from_secs(20);
 
@@ -55,7 +57,8 @@ impl Ours<'_> {
 
     /// Starts the sender, which waits for `receivers` of those that get one of its `offers`; returns when these are made.
     pub(crate) fn start_sender(&self, receivers: usize, offers: usize) -> Result<Running> {
-        let to = self.lab.fresh("offers")?;
+        let to = self.lab.path(OFFERS);
+        crate::stage::remove(&to)?;
         let mut command = own(&self.lab.sender)?;
         command.arg("wire-send").arg("--data").arg(&self.data.file);
         command.arg("--table").arg(&self.data.table).arg("--to").arg(&to);
@@ -85,7 +88,7 @@ impl Ours<'_> {
         let mut command = own(machine)?;
         command.arg("wire-receive").arg("--table").arg(&self.data.table);
         command.args(["--address", machine.address(), "--number", &number.to_string()]);
-        command.arg("--offers").arg(self.lab_offers()?);
+        command.arg("--offers").arg(self.lab.path(OFFERS));
         if let Some(target) = self.target(number) {
             command.arg("--target").arg(target);
         }
@@ -145,12 +148,6 @@ impl Ours<'_> {
                 );
             }
         }
-    }
-
-    fn lab_offers(&self) -> Result<PathBuf> {
-        let logs = self.lab.logs()?;
-        let run = logs.parent().context("logs are in the run's directory")?;
-        Ok(run.join("offers"))
     }
 
     fn target(&self, number: usize) -> Option<PathBuf> {

@@ -66,7 +66,7 @@ impl Trial {
     pub(crate) fn run(lab: &Lab, limit: Duration, start: impl FnOnce() -> Result<Started>) -> Result<Self> {
         let (before, stop, started) = (lab.sender.counters()?, AtomicBool::new(false), Instant::now());
         thread::scope(|scope| {
-            let watch = scope.spawn(|| lab.when_sent(before, FLOWING, &stop));
+            let watch = scope.spawn(|| lab.when_sent(before, FLOWING, started + limit, &stop));
             let ended = start().and_then(|mut processes| {
                 let ends = processes.end(started + limit)?;
                 Ok((processes, ends))
