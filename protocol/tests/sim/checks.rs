@@ -38,8 +38,9 @@ pub(crate) struct Checks {
     tx_seq: u64,
     /// Highest packet number of the reports that asked for a chunk since it was last begun.
     asked: BTreeMap<u32, u64>,
-    /// Chunks that were asked for since the last announce did not plan them.
+    /// Chunks that the last announce planned, and the packet number that it named.
     planned: BTreeSet<u32>,
+    announced: u64,
     /// Last symbol sent of each chunk, and the number of its packet.
     sent: BTreeMap<u32, (u16, u64)>,
     /// Reports in the present second.
@@ -59,6 +60,7 @@ impl Checks {
             tx_seq: 0,
             asked: BTreeMap::new(),
             planned: BTreeSet::new(),
+            announced: 0,
             sent: BTreeMap::new(),
             second: (0, 0),
             gained: (0, Time::ZERO),
@@ -67,7 +69,7 @@ impl Checks {
 
     /// A new sender knows nothing of what the old one sent just before.
     pub(crate) fn restart(&mut self) {
-        (self.debt, self.tx_seq) = (0.0, 0);
+        (self.debt, self.tx_seq, self.announced) = (0.0, 0, 0);
         self.asked.clear();
         self.planned.clear();
         self.sent.clear();
@@ -126,10 +128,15 @@ impl Checks {
         let planned: BTreeSet<u32> = announce.plans.iter().map(|plan| plan.chunk).collect();
         assert_eq!(planned.len(), announce.plans.len(), "a chunk is planned once");
         for chunk in planned.difference(&self.planned) {
-            let known = self.asked.contains_key(chunk) || self.sent.contains_key(chunk);
-            assert!(known, "chunk {chunk} is planned and nobody asked for it");
+            // What was begun since the last announce was asked for then.
+            let begun = self
+                .sent
+                .get(chunk)
+                .is_some_and(|(_, tx_seq)| *tx_seq > self.announced);
+            let asked = begun || self.asked.contains_key(chunk);
+            assert!(asked, "chunk {chunk} is planned and nobody asked for it");
         }
-        self.planned = planned;
+        (self.planned, self.announced) = (planned, announce.tx_seq);
     }
 
     /// A report that the sender has to believe reached it.

@@ -109,6 +109,27 @@ fn forged_data_spoils_chunks_and_nothing_else() {
     }
 }
 
+/// Packets repeated, cut, altered and invented without a key, to everyone, in both directions.
+#[test]
+fn outsiders_are_counted_and_cost_what_they_spoil() {
+    let clean = run(session()).finish;
+    for (attack, most) in [(100, 1.2), (1_000, 1.6), (10_000, 2.4)] {
+        let mut scenario = session();
+        scenario.attack = attack;
+        let outcome = run(scenario);
+        println!(
+            "{attack:>6} invented a second: {:.2?} for {clean:.2?}, {} rejected, {} fetched elsewhere, {} refused",
+            outcome.finish,
+            outcome.rejected,
+            outcome.fetched,
+            outcome.sender.refused.total(),
+        );
+        let times = outcome.finish.as_secs_f64() / clean.as_secs_f64();
+        assert!(times < most, "{times} times for {attack}");
+        assert!(outcome.sender.refused.total() > 0, "{outcome:?}");
+    }
+}
+
 /// A member of the group has the key of announces: one that names the last packet number there is, and data with
 /// that number, must not stop a receiver.
 #[test]

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use simulcast_protocol::multicast::packet::{Report, WHOLE};
-use simulcast_protocol::multicast::{ReceiverStats, SenderStats};
+use simulcast_protocol::multicast::{Reason, Receiver, ReceiverId, ReceiverStats, Sender, SenderStats, Time};
 
 use crate::meter::Spent;
+use crate::node::Node;
+use crate::world::World;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -87,4 +89,74 @@ impl Outcome {
             .map(|index| self.done[index].expect("is complete"));
         done.max().unwrap_or_default()
     }
+}
+
+impl World {
+    pub(crate) fn state(&self) -> String {
+        describe(&self.sender, &self.nodes)
+    }
+
+    /// The end of a run: everyone is complete or reported.
+    pub(crate) fn outcome(self) -> Outcome {
+        let state = self.state();
+        let (reason, ended) = self
+            .finished
+            .unwrap_or_else(|| panic!("the session does not end: {state}"));
+        let liars = self.nodes.iter().any(|node| node.liar.is_some());
+        assert_eq!(reason, if liars { Reason::Stopped } else { Reason::Done });
+        let known: Vec<(ReceiverId, u32)> = self
+            .sender
+            .receivers()
+            .map(|(id, peer)| (id, peer.missing))
+            .collect();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let complete = node.done_at.is_some() || node.liar.is_some();
+            assert!(
+                node.machine.is_none() || complete,
+                "receiver {index} is not complete: {state}"
+            );
+            let lacking = known
+                .iter()
+                .find(|(id, _)| *id == node.id)
+                .map(|(_, missing)| *missing);
+            let reported = lacking.is_none_or(|missing| missing > 0 || node.content);
+            assert!(
+                complete || reported,
+                "receiver {index} died, and the sender takes it for complete"
+            );
+        }
+        let done: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| node.done_at.map(Time::since_start))
+            .collect();
+        Outcome {
+            sender: self.sender.stats(),
+            ended: ended.since_start(),
+            finish: done.iter().flatten().max().copied().unwrap_or_default(),
+            done,
+            receivers: self
+                .nodes
+                .iter()
+                .filter_map(|node| node.machine.as_ref())
+                .map(Receiver::stats)
+                .collect(),
+            fetched: self.nodes.iter().map(|node| node.fetched).sum(),
+            rejected: self.nodes.iter().map(|node| node.rejected).sum(),
+            said: self.said,
+            silent: self.silent.len(),
+            slowest: self.slowest,
+            spent: self.meter.spent(),
+        }
+    }
+}
+
+/// How both ends stand, for people.
+pub(crate) fn describe(sender: &Sender, nodes: &[Node]) -> String {
+    let of = |node: &Node| match &node.machine {
+        Some(machine) => format!("{} missing {:?}", machine.missing().count(), machine.stats()),
+        None => "dead".to_owned(),
+    };
+    let nodes: Vec<String> = nodes.iter().take(32).map(of).collect();
+    format!("{:?}\n{:?}\n{}", sender.stats(), sender.rate(), nodes.join("\n"))
 }

@@ -81,6 +81,8 @@ impl Scenario {
         }
         // What 30 % loss, a tenth of the rate or a slow disk may take, with the silence bounds after a crash.
         scenario.limit = span * 100 + Duration::from_secs(90);
+        // Behind a port of a tenth the last symbol comes in one turn of ten, and a liar makes the turns long.
+        scenario.patience = span * 10 + Duration::from_secs(20);
         scenario
     }
 

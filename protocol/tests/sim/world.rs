@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use simulcast_protocol::multicast::{
-    Load, Reason, Receiver, ReceiverId, Sender, SessionId, SessionKey, Time,
-};
+use simulcast_protocol::multicast::{Load, Reason, ReceiverId, Sender, SessionId, SessionKey, Time};
 
 use crate::attack::Attacker;
 use crate::checks::Checks;
 use crate::meter::Meter;
 use crate::net::Flight;
 use crate::node::Node;
-use crate::outcome::{Outcome, Said};
+use crate::outcome::{Outcome, Said, describe};
 use crate::scenario::{Scenario, Spec};
 
 /// Events after which a run counts as a live-lock: ten times what the largest takes.
@@ -252,7 +250,7 @@ impl World {
         let waits = self.nodes.iter().any(|node| node.waits(self.now));
         let (sender, nodes) = (&self.sender, &self.nodes);
         self.checks
-            .progress(self.now, gained, waits, || state(sender, nodes));
+            .progress(self.now, gained, waits, || describe(sender, nodes));
         let liars = self.nodes.iter().any(|node| node.liar.is_some());
         let over = |node: &Node| {
             let gone = node.machine.is_none() && self.now.since_start() > node.spec.last_return();
@@ -343,63 +341,6 @@ impl World {
         let period = Duration::from_secs(1) / self.scenario.poison;
         self.at(self.now + period, Event::Poison);
     }
-
-    fn state(&self) -> String {
-        state(&self.sender, &self.nodes)
-    }
-
-    fn outcome(self) -> Outcome {
-        let state = self.state();
-        let (reason, ended) = self
-            .finished
-            .unwrap_or_else(|| panic!("the session does not end: {state}"));
-        let liars = self.nodes.iter().any(|node| node.liar.is_some());
-        assert_eq!(reason, if liars { Reason::Stopped } else { Reason::Done });
-        let known: Vec<(ReceiverId, u32)> = self
-            .sender
-            .receivers()
-            .map(|(id, peer)| (id, peer.missing))
-            .collect();
-        for (index, node) in self.nodes.iter().enumerate() {
-            let complete = node.done_at.is_some() || node.liar.is_some();
-            assert!(
-                node.machine.is_none() || complete,
-                "receiver {index} is not complete: {state}"
-            );
-            let lacking = known
-                .iter()
-                .find(|(id, _)| *id == node.id)
-                .map(|(_, missing)| *missing);
-            let reported = lacking.is_none_or(|missing| missing > 0 || node.content);
-            assert!(
-                complete || reported,
-                "receiver {index} died, and the sender takes it for complete"
-            );
-        }
-        let done: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|node| node.done_at.map(Time::since_start))
-            .collect();
-        Outcome {
-            sender: self.sender.stats(),
-            ended: ended.since_start(),
-            finish: done.iter().flatten().max().copied().unwrap_or_default(),
-            done,
-            receivers: self
-                .nodes
-                .iter()
-                .filter_map(|node| node.machine.as_ref())
-                .map(Receiver::stats)
-                .collect(),
-            fetched: self.nodes.iter().map(|node| node.fetched).sum(),
-            rejected: self.nodes.iter().map(|node| node.rejected).sum(),
-            said: self.said,
-            silent: self.silent.len(),
-            slowest: self.slowest,
-            spent: self.meter.spent(),
-        }
-    }
 }
 
 /// What hangs on each switch, by number; of each thing the switch that it hangs on.
@@ -411,15 +352,6 @@ fn hanging(switches: usize, on: impl Iterator<Item = Option<usize>>) -> Vec<Rc<[
         }
     }
     all.into_iter().map(Rc::from).collect()
-}
-
-fn state(sender: &Sender, nodes: &[Node]) -> String {
-    let of = |node: &Node| match &node.machine {
-        Some(machine) => format!("{} missing {:?}", machine.missing().count(), machine.stats()),
-        None => "dead".to_owned(),
-    };
-    let nodes: Vec<String> = nodes.iter().take(32).map(of).collect();
-    format!("{:?}\n{:?}\n{}", sender.stats(), sender.rate(), nodes.join("\n"))
 }
 
 impl Ord for Scheduled {
