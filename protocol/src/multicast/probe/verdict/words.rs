@@ -86,81 +86,93 @@ fn heard(detail: &str) -> &'static str {
 }
 
 fn remedy(kind: Kind, detail: &str) -> &'static str {
-    match (kind, detail) {
-        (Kind::NothingArrives, _) => {
+    match kind {
+        Kind::NothingArrives => {
             "let UDP from the image server through the firewall of the machine and those between \
              (nft list ruleset)"
         }
-        (Kind::NotReached, NOBODY) => {
+        Kind::NotReached => not_reached(detail),
+        Kind::Stopped => stopped(detail),
+        Kind::LargeLost => {
+            "set the MTU of the image server's interface, and of the machine's, to what passes; or raise it on the switches \
+             and tunnels between"
+        }
+        Kind::LostTogether => {
+            "look at the link that they share: the image server's own, or the one between two switches (ip -s link, \
+             the switch's error counters); lower max_rate in server.toml if it is slower than the others"
+        }
+        Kind::LostAlike => {
+            "storm control on the switch drops multicast beyond a rate: raise its limit for these ports \
+             (storm-control multicast), or lower max_rate in server.toml"
+        }
+        Kind::MulticastLost => {
+            "the switch or access point drops multicast at this port: look for storm control, for a rate limit, and for \
+             a link in between that carries multicast at a basic rate"
+        }
+        Kind::Lost => {
+            "look at the cable, the duplex setting and the error counters of the machine's port on the switch \
+             (ethtool, ip -s link)"
+        }
+        Kind::BurstsLost => {
+            "the buffer of the port in front of the machine is small, or its link slower than the image server's: lower \
+             max_rate in server.toml, or give the port more buffer"
+        }
+        Kind::SocketDrops => {
+            "let sockets have more memory: sysctl net.core.rmem_max=67108864, or run as root; see whether other \
+             programs take the processor"
+        }
+        Kind::CardDrops => {
+            "make the card's receive ring larger (ethtool -g shows the most, ethtool -G IFACE rx N sets it) and see \
+             whether one processor takes all interrupts"
+        }
+        Kind::Damaged => {
+            "replace the cable or the transceiver, and see that both ends agree on speed and duplex"
+        }
+        Kind::SlowLink => {
+            "replace the cable (two pairs alone make 100 Mbit/s) and see that neither end is set to a fixed speed \
+             (ethtool IFACE)"
+        }
+        Kind::Wireless => {
+            "use the cable, or --transport http: over radio multicast is sent at the lowest rate and without \
+             acknowledgement"
+        }
+        Kind::NoQuerier => {
+            "if a switch snoops there, sessions end for its machines after some minutes: switch a querier on, or leave \
+             igmp_querier = \"auto\" in server.toml, with which si-server asks while sessions run"
+        }
+        Kind::NotSent => {
+            "see whether the interface is up and its queue full (ip -s link, tc -s qdisc), and lower max_rate in server.toml"
+        }
+    }
+}
+
+fn not_reached(asking: &str) -> &'static str {
+    match asking {
+        NOBODY => {
             "the switch snoops and nobody asks: switch a querier on there (ip igmp snooping querier), or set \
              igmp_querier = \"on\" in server.toml"
         }
-        (Kind::NotReached, SOMEBODY) => {
+        SOMEBODY => {
             "look for a firewall on the machine that drops packets to 239.0.0.0/8, name the right interface with \
              --interface, and see in the switch whether the machine's port is a member (show ip igmp snooping groups)"
         }
-        (Kind::NotReached, _) => {
+        _ => {
             "look for a firewall on the machine that drops packets to 239.0.0.0/8, for a switch that snoops without a \
              querier (igmp_querier = \"on\" in server.toml makes si-server be it), and for the wrong interface \
              (--interface)"
         }
-        (Kind::Stopped, SOMEBODY) => {
+    }
+}
+
+fn stopped(asking: &str) -> &'static str {
+    match asking {
+        SOMEBODY => {
             "the switch forgets the machine though it is asked: see that the machine's answers reach it (a firewall may \
              drop IGMP), and that queries come more often than memberships end"
         }
-        (Kind::Stopped, _) => {
+        _ => {
             "the switch forgets members that nobody asks for: switch its querier on (ip igmp snooping querier), or set \
              igmp_querier = \"on\" in server.toml"
-        }
-        (Kind::LargeLost, _) => {
-            "set the MTU of the image server's interface, and of the machine's, to what passes; or raise it on the switches \
-             and tunnels between"
-        }
-        (Kind::LostTogether, _) => {
-            "look at the link that they share: the image server's own, or the one between two switches (ip -s link, \
-             the switch's error counters); lower max_rate in server.toml if it is slower than the others"
-        }
-        (Kind::LostAlike, _) => {
-            "storm control on the switch drops multicast beyond a rate: raise its limit for these ports \
-             (storm-control multicast), or lower max_rate in server.toml"
-        }
-        (Kind::MulticastLost, _) => {
-            "the switch or access point drops multicast at this port: look for storm control, for a rate limit, and for \
-             a link in between that carries multicast at a basic rate"
-        }
-        (Kind::Lost, _) => {
-            "look at the cable, the duplex setting and the error counters of the machine's port on the switch \
-             (ethtool, ip -s link)"
-        }
-        (Kind::BurstsLost, _) => {
-            "the buffer of the port in front of the machine is small, or its link slower than the image server's: lower \
-             max_rate in server.toml, or give the port more buffer"
-        }
-        (Kind::SocketDrops, _) => {
-            "let sockets have more memory: sysctl net.core.rmem_max=67108864, or run as root; see whether other \
-             programs take the processor"
-        }
-        (Kind::CardDrops, _) => {
-            "make the card's receive ring larger (ethtool -g shows the most, ethtool -G IFACE rx N sets it) and see \
-             whether one processor takes all interrupts"
-        }
-        (Kind::Damaged, _) => {
-            "replace the cable or the transceiver, and see that both ends agree on speed and duplex"
-        }
-        (Kind::SlowLink, _) => {
-            "replace the cable (two pairs alone make 100 Mbit/s) and see that neither end is set to a fixed speed \
-             (ethtool IFACE)"
-        }
-        (Kind::Wireless, _) => {
-            "use the cable, or --transport http: over radio multicast is sent at the lowest rate and without \
-             acknowledgement"
-        }
-        (Kind::NoQuerier, _) => {
-            "if a switch snoops there, sessions end for its machines after some minutes: switch a querier on, or leave \
-             igmp_querier = \"auto\" in server.toml, with which si-server asks while sessions run"
-        }
-        (Kind::NotSent, _) => {
-            "see whether the interface is up and its queue full (ip -s link, tc -s qdisc), and lower max_rate in server.toml"
         }
     }
 }
