@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt;
 use simulcast_protocol::multicast::packet::Path;
 use simulcast_protocol::multicast::probe::{
     Counts, Gathering, Listening, ProbeOffer, ProbeRequest, ROUND, Report,
@@ -26,6 +27,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How long packets may be late.
 const LATE: Duration = Duration::from_secs(2);
+
+/// Receive buffer for what comes to the machine itself: twenty bursts, as a busy machine may be late.
+const BUFFER: usize = 8 << 20;
 
 /// Calls for packets in a row before other things get their turn.
 const BATCHES: usize = 64;
@@ -205,6 +209,10 @@ fn unicast_port() -> io::Result<UdpSocket> {
             socket.set_only_v6(false)?;
         }
         socket.bind(&address.into())?;
+        // As much room as the group's socket has, or as the system gives: the two are compared.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
+            socket.set_recv_buffer_size(BUFFER)?;
+        }
         socket.set_nonblocking(true)?;
         io::Result::Ok(UdpSocket::from(socket))
     };
