@@ -59,13 +59,13 @@ fn kinds(findings: &[(String, String)]) -> Vec<&str> {
 
 #[test]
 fn each_trouble_is_found_where_it_is_and_nowhere_else() {
-    let features = [Feature::Root, Feature::Network, Feature::Loss];
+    let features = [Feature::Root, Feature::Network, Feature::Loss, Feature::Shaping];
     if !ready("end to end", &features) {
         return;
     }
     let site = Site::new("doctor", 1 << 20);
     let network = Network::new(&site.run, Snooping::WithQuerier).unwrap();
-    let nodes: Vec<Node> = (1..=5)
+    let nodes: Vec<Node> = (1..=6)
         .map(|number| {
             Node::new(
                 &site,
@@ -74,21 +74,28 @@ fn each_trouble_is_found_where_it_is_and_nowhere_else() {
         })
         .collect();
     let server = serve(&site, &network, &[]);
-    let [well, deaf, tunnel, storm, walled] = &nodes[..] else {
+    let [well, deaf, tunnel, storm, walled, _small] = &nodes[..] else {
         unreachable!()
     };
     deaf.refuse_multicast();
     tunnel.refuse("ip daddr 224.0.0.0/4 ip length > 1400");
     storm.refuse("ip daddr 224.0.0.0/4 udp dport 9441-9504 numgen random mod 100 < 8");
     walled.refuse("meta l4proto udp");
+    // The switch's port to node06 has a buffer for twenty packets.
+    let small = "qdisc replace dev node06 root tbf rate 100mbit burst 10000 limit 30000";
+    run(command("tc")
+        .args(["-n", network.switch()])
+        .args(small.split(' ')))
+    .unwrap();
     let running: Vec<Process> = nodes.iter().map(|node| examine(&site, node, 4)).collect();
     let results: Vec<_> = running.into_iter().map(found).collect();
-    let expected: [&[&str]; 5] = [
+    let expected: [&[&str]; 6] = [
         &[],
         &["not-reached"],
         &["large-lost"],
         &["multicast-lost"],
         &["nothing-arrives"],
+        &["bursts-lost"],
     ];
     for ((node, (findings, report)), expected) in nodes.iter().zip(&results).zip(expected) {
         assert_eq!(kinds(findings), expected, "{}: {report}", node.namespace.name());
