@@ -60,6 +60,11 @@ impl ServerArgs {
     pub fn may_use_http(&self) -> bool {
         self.transport != Transport::Multicast
     }
+
+    /// The interface that was named for multicast.
+    pub fn interface(&self) -> Option<&NamedInterface> {
+        self.interface.as_ref()
+    }
 }
 
 impl From<Transport> for Choice {

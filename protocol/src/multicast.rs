@@ -10,8 +10,11 @@
 pub mod fec;
 pub mod key;
 pub mod limits;
+pub mod membership;
 pub mod offer;
 pub mod packet;
+pub mod probe;
+pub mod querier;
 pub mod rate;
 pub mod receiver;
 pub mod sender;

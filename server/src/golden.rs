@@ -18,10 +18,10 @@ use std::thread::JoinHandle;
 use anyhow::{Context, anyhow, bail};
 
 /// Where our agent is kept on a golden client that has none installed. The default exclusion list leaves it out.
-const PLACE: &str = "/var/lib/simulcast/agent";
+pub(crate) const PLACE: &str = "/var/lib/simulcast/agent";
 
 /// What the remote shell says when there is no agent.
-const NO_AGENT: i32 = 127;
+pub(crate) const NO_AGENT: i32 = 127;
 
 /// What ssh says when it could not connect.
 const NO_CONNECTION: i32 = 255;
@@ -111,7 +111,8 @@ impl Golden {
         &self.host
     }
 
-    fn run(&self, script: &str) -> anyhow::Result<(Agent, Streams)> {
+    /// Runs a script in the shell of the machine.
+    pub(crate) fn run(&self, script: &str) -> anyhow::Result<(Agent, Streams)> {
         let mut command = Command::new(&self.ssh[0]);
         command.args(&self.ssh[1..]).arg("--").arg(&self.host).arg(script);
         command

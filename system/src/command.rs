@@ -37,6 +37,8 @@ pub enum Tool {
     Blkid,
     /// Makes a Debian tree.
     Debootstrap,
+    /// What a network card is set to, and its counters.
+    Ethtool,
     /// Network devices, addresses, namespaces.
     Ip,
     /// Block devices.
@@ -73,6 +75,7 @@ impl Tool {
         match self {
             Self::Blkid => ("blkid", "util-linux"),
             Self::Debootstrap => ("debootstrap", "debootstrap"),
+            Self::Ethtool => ("ethtool", "ethtool"),
             Self::Ip => ("ip", "iproute2"),
             Self::Lsblk => ("lsblk", "util-linux"),
             Self::Nft => ("nft", "nftables"),

@@ -7,6 +7,7 @@
 
 mod api;
 mod cache;
+mod doctor;
 mod edge;
 mod faults;
 mod interfaces;

@@ -70,8 +70,8 @@ fn one_transmission_serves_all_and_http_those_whom_it_does_not_reach() {
         1,
         &[
             "nothing of the multicast session to 239.255.",
-            "reaches this machine",
-            "IGMP",
+            "reaches this machine (packets to the machine itself arrive, those to the multicast group do not",
+            "hint: look for a firewall on the machine",
         ],
     );
     let outcome = Outcome::of_process(deaf.receive(&site, &address, "auto"));

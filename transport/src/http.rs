@@ -11,6 +11,7 @@ mod chunks;
 pub mod credentials;
 mod deltas;
 mod error;
+mod probes;
 mod retry;
 mod url;
 

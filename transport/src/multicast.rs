@@ -5,6 +5,9 @@
 //! for the network and a few that decode, verify and deliver. Between them stand bounded queues; the protocol
 //! bounds what is under way, so nobody ever blocks the network's thread.
 
+mod ear;
+pub mod probe;
+pub mod querier;
 mod receive;
 mod send;
 mod wait;

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod agent;
+mod doctor;
 mod prepareclient;
 mod updateclient;
 
@@ -10,6 +11,7 @@ use simulcast_cli::{Console, Exit};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Agent(agent::Args),
+    Doctor(Box<doctor::Args>),
     Prepareclient(prepareclient::Args),
     Updateclient(Box<updateclient::Args>),
 }
@@ -19,6 +21,7 @@ impl Command {
     pub(crate) fn run(self, console: &Console) -> anyhow::Result<Exit> {
         match self {
             Self::Agent(args) => args.run(console),
+            Self::Doctor(args) => args.run(console),
             Self::Prepareclient(args) => args.run(console),
             Self::Updateclient(args) => args.run(console),
         }

@@ -7,10 +7,12 @@
 mod announce;
 mod bytes;
 mod data;
+mod probe;
 mod report;
 
 pub use announce::{Announce, Fin, Phase, Plan, Reason};
 pub use data::Data;
+pub use probe::{PROBE_BYTES, Path, Probe};
 pub use report::{Bitmap, Report, WHOLE, Want};
 
 use crate::multicast::key::SessionId;

@@ -3,6 +3,7 @@
 mod checkout;
 mod cpimage;
 mod diffimage;
+mod doctor;
 mod export;
 mod fsck;
 mod gc;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Rmimage(rmimage::Args),
     Fsck(fsck::Args),
     Gc(gc::Args),
+    Doctor(doctor::Args),
     Server(server::Args),
 }
 
@@ -47,6 +49,7 @@ impl Command {
             Self::Rmimage(args) => rmimage::run(args, console),
             Self::Fsck(args) => fsck::run(args, console),
             Self::Gc(args) => gc::run(args, console),
+            Self::Doctor(args) => doctor::run(args, console),
             Self::Server(args) => server::run(args, console),
         }
     }

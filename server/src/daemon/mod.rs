@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod counters;
 mod deltas;
+mod probes;
 mod routes;
 mod sessions;
 mod settings;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result};
 use simulcast_cli::{Console, Exit};
 use simulcast_image::store::Store;
 use simulcast_protocol::api::{PORT, Token};
+use simulcast_transport::multicast::querier::Querying;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,7 +35,9 @@ use tokio::sync::watch;
 pub(crate) use settings::{MulticastOptions, Overrides, Settings};
 
 use counters::Counters;
+use probes::Probes;
 use sessions::Sessions;
+use settings::Igmp;
 use versions::Versions;
 
 /// How often it is looked for sessions that have ended, and versions that nobody asks for any more.
@@ -55,6 +59,8 @@ struct Daemon {
     token: Token,
     versions: Versions,
     sessions: Sessions,
+    probes: Probes,
+    querying: Querying,
     counters: Counters,
     started: Instant,
 }
@@ -75,7 +81,11 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    let Igmp { querier, interval } = settings.multicast.igmp;
+    let querying = Querying::start(querier, interval).context("cannot start a thread")?;
     let daemon = Arc::new(Daemon {
+        probes: Probes::default(),
+        querying,
         sessions: Sessions::new(settings.multicast),
         store,
         token,
@@ -147,6 +157,7 @@ async fn expire(daemon: Arc<Daemon>) {
         interval.tick().await;
         daemon.forget_ended().await;
         daemon.versions.expire(Instant::now());
+        daemon.look_after_members();
     }
 }
 

@@ -13,6 +13,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use serde::de::DeserializeOwned;
 use simulcast_image::store::StoreError;
 use simulcast_protocol::api::{
     Image, Images, Key, MANIFEST_HEADER, REQUEST_BYTES, ROOT, SessionRequest, Status, VERSION_HEADER,
@@ -20,6 +21,7 @@ use simulcast_protocol::api::{
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::limits::CHUNK_STORED_BYTES;
+use simulcast_protocol::multicast::probe::{Counts, ProbeOffer, ProbeRequest, ServerSide};
 use simulcast_protocol::name::{ImageName, ImageRef, Version};
 use tokio::time::timeout;
 
@@ -27,8 +29,8 @@ use super::Daemon;
 use super::answer::Refusal;
 use super::body::{Counted, FileBody};
 use super::connection::Ends;
-use super::deltas;
 use super::versions::blocking;
+use super::{deltas, probes};
 
 /// Time for the body of a request to come.
 const BODY: Duration = Duration::from_secs(10);
@@ -47,6 +49,11 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/images/{name}/{version}/manifest", get(manifest))
         .route("/chunks/{id}", get(chunk))
         .route("/sessions", post(session))
+        .route("/probes", post(probe))
+        .route(
+            "/probes/{probe}/counts",
+            post(probed).layer(DefaultBodyLimit::max(probes::COUNTS_BYTES)),
+        )
         .route(
             "/manifests/{id}/files/{entry}/delta",
             post(deltas::deltas).layer(DefaultBodyLimit::max(deltas::REQUEST_BYTES)),
@@ -173,7 +180,35 @@ async fn session(
     Extension(ends): Extension<Ends>,
     request: Request,
 ) -> Answer<Json<SessionOffer>> {
-    let body = timeout(BODY, to_bytes(request.into_body(), REQUEST_BYTES)).await;
+    let request: SessionRequest = asked(request, REQUEST_BYTES, "no request for a session").await?;
+    daemon.offer(&request, ends).await.map(Json)
+}
+
+async fn probe(
+    State(daemon): Ours,
+    Extension(ends): Extension<Ends>,
+    request: Request,
+) -> Answer<Json<ProbeOffer>> {
+    let asked: ProbeRequest = asked(request, REQUEST_BYTES, "no request for a probe").await?;
+    blocking(move || daemon.probe(asked, ends)).await.map(Json)
+}
+
+async fn probed(
+    State(daemon): Ours,
+    Extension(ends): Extension<Ends>,
+    names: Names<String>,
+    request: Request,
+) -> Answer<Json<ServerSide>> {
+    let probe = parse(&names?.0)?;
+    let counts: Counts = asked(request, probes::COUNTS_BYTES, "no result of a probe").await?;
+    blocking(move || daemon.probed(probe, counts, ends))
+        .await
+        .map(Json)
+}
+
+/// The body of a request, which must come soon and be of at most `bytes`.
+async fn asked<T: DeserializeOwned>(request: Request, bytes: usize, wrong: &str) -> Answer<T> {
+    let body = timeout(BODY, to_bytes(request.into_body(), bytes)).await;
     let body = body
         .map_err(|_| {
             Refusal::new(
@@ -183,9 +218,7 @@ async fn session(
             )
         })?
         .map_err(|error| Refusal::nonsense(format!("the body cannot be read: {error}")))?;
-    let request: SessionRequest = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::nonsense(format!("the body is no request for a session: {error}")))?;
-    daemon.offer(&request, ends).await.map(Json)
+    serde_json::from_slice(&body).map_err(|error| Refusal::nonsense(format!("the body is {wrong}: {error}")))
 }
 
 /// What a part of a path means. Names and identities are types that nothing else can be built as, so that no path leads

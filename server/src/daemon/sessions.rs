@@ -1,13 +1,13 @@
 //! Multicast sessions: one for each version that nodes ask for and each interface over which they are reached, started by
 //! the first and joined by the others, forgotten when it ends.
 
-mod access;
+pub(super) mod access;
 mod members;
 mod open;
 mod share;
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -67,6 +67,7 @@ struct Running {
     served: Arc<ServedVersion>,
     session: u32,
     interface: String,
+    source: IpAddr,
     wire: Wire,
     started: Instant,
     invited: Invited,
@@ -90,6 +91,25 @@ impl Sessions {
     /// How the sessions stand.
     pub(super) fn status(&self) -> Vec<SessionStatus> {
         self.lock().iter().map(Running::status).collect()
+    }
+
+    /// How they are sent.
+    pub(super) fn settings(&self) -> &Multicast {
+        &self.settings
+    }
+
+    /// Groups that they have.
+    pub(super) fn groups(&self) -> Vec<IpAddr> {
+        self.lock()
+            .iter()
+            .map(|running| running.handle.group().ip())
+            .collect()
+    }
+
+    /// Interfaces that they are sent over, and the addresses that they are sent from.
+    pub(super) fn places(&self) -> Vec<(u32, IpAddr)> {
+        let place = |running: &Running| (running.key.interface, running.source);
+        self.lock().iter().map(place).collect()
     }
 
     /// An offer for a session that runs, if there is one whose packets are not longer than `mtu`.
@@ -277,6 +297,7 @@ impl Daemon {
             handle,
             served,
             interface: access.link.name.clone(),
+            source: access.source,
             wire: access.wire.clone(),
             started: Instant::now(),
             invited: Invited::default(),

@@ -12,10 +12,11 @@ use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use simulcast_cli::{Exit, Remark};
 use simulcast_protocol::multicast::limits::RECEIVERS;
+use simulcast_protocol::multicast::querier::{INTERVAL, QuerierMode};
 use simulcast_protocol::units::Rate;
 use simulcast_transport::fetch::NamedInterface;
 
-pub(crate) use values::{Dscp, GroupRange, PerCent, PortRange, Wait};
+pub(crate) use values::{Asking, Dscp, GroupRange, PerCent, PortRange, Wait};
 
 /// The name of the file in the configuration directory.
 const FILE: &str = "server.toml";
@@ -67,6 +68,17 @@ pub(crate) struct Multicast {
     pub(crate) mtu: u32,
     /// When a session begins to send.
     pub(crate) start: Start,
+    /// Asking for members of groups.
+    pub(crate) igmp: Igmp,
+}
+
+/// Asking for members of groups, so that switches do not forget them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Igmp {
+    /// When it is done.
+    pub(crate) querier: QuerierMode,
+    /// Time between two queries.
+    pub(crate) interval: Duration,
 }
 
 /// When a session begins to send.
@@ -142,6 +154,15 @@ pub(crate) struct MulticastOptions {
     /// always wait so long [default: 5min with --min-receivers]
     #[arg(long, value_name = "TIME")]
     max_wait: Option<Wait>,
+
+    /// Ask for members of multicast groups while sessions run (IGMP and MLD), so that switches do not forget them: where
+    /// nobody else does (auto), at once (on), or not (off) [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    igmp_querier: Option<Asking>,
+
+    /// Time between two of these queries [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    igmp_interval: Option<Wait>,
 }
 
 impl Settings {
@@ -194,6 +215,12 @@ impl Settings {
         settings.start = settings
             .start
             .with(multicast.min_receivers, multicast.max_wait.map(|Wait(wait)| wait));
+        settings.igmp.querier = multicast
+            .igmp_querier
+            .map_or(settings.igmp.querier, |Asking(mode)| mode);
+        settings.igmp.interval = multicast
+            .igmp_interval
+            .map_or(settings.igmp.interval, |Wait(wait)| wait);
     }
 
     fn check(&self) -> Result<()> {
@@ -255,6 +282,10 @@ impl Default for Settings {
                 dscp: Dscp::default(),
                 mtu: MTU,
                 start: Start::First,
+                igmp: Igmp {
+                    querier: QuerierMode::Auto,
+                    interval: INTERVAL,
+                },
             },
         }
     }
@@ -283,7 +314,7 @@ mod tests {
         let none = Settings::load(directory.path(), Overrides::default()).unwrap();
         assert_eq!(none, Settings::default());
         let text = "listen = \"127.0.0.1:1\"\n[multicast]\nrate = \"400Mbit\"\nmin_rate = \"1Mbit\"\nbackground = \"20%\"\ninterfaces = [\"br0\", \"10.1.2.3\"]\n\
-                    ttl = 4\nports = \"7-8\"\nmax_wait = \"30s\"\ngroups = [\"239.1.0.0/16\", \"ff12::/16\"]\n";
+                    ttl = 4\nports = \"7-8\"\nigmp_querier = \"on\"\nigmp_interval = \"30s\"\nmax_wait = \"30s\"\ngroups = [\"239.1.0.0/16\", \"ff12::/16\"]\n";
         fs::write(directory.path().join(FILE), text).unwrap();
         let command_line = Overrides {
             multicast: MulticastOptions {
@@ -315,6 +346,10 @@ mod tests {
                 dscp: Dscp(8),
                 mtu: MTU,
                 start: Start::Number(12, Duration::from_secs(30)),
+                igmp: Igmp {
+                    querier: QuerierMode::On,
+                    interval: Duration::from_secs(30),
+                },
             }
         );
     }
@@ -351,6 +386,7 @@ mod tests {
             ("[multicast]\nports = \"0-9\"\n", 2, "is no range of two ports"),
             ("[multicast]\ndscp = \"best\"\n", 2, "\"best\" is no code point"),
             ("[multicast]\nmax_wait = \"7h\"\n", 2, "\"7h\" is no time to wait"),
+            ("[multicast]\nigmp_querier = \"yes\"\n", 2, "\"yes\" is no answer"),
             ("[multicast]\nttl = 256\n", 2, "256"),
             ("listen", 1, "key"),
         ] {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use rand::RngExt;
 use simulcast_protocol::api::USUAL_MTU;
 use simulcast_protocol::control::SessionOffer;
+use simulcast_protocol::multicast::probe::verdict::Finding;
 
 use super::conduct::{Choice, Notice, Order};
 use super::interface::{mtu_towards, towards};
 use super::{Fetch, Inlet, Transport};
 use crate::http::HttpError;
+use crate::multicast::probe::why_not_reached;
 use crate::multicast::{
     Cancel, ChunkSink, End, Kept, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, go_on,
 };
@@ -37,8 +39,8 @@ pub enum MulticastError {
     #[error(transparent)]
     Receive(#[from] ReceiveError),
     /// Not a word of the session was heard.
-    #[error("nothing of the multicast session to {0} reaches this machine")]
-    NotReached(SocketAddr),
+    #[error("nothing of the multicast session to {0} reaches this machine{why}", why = seen(.1.as_deref()))]
+    NotReached(SocketAddr, Option<Box<Finding>>),
     /// Sessions ended, or were lost, before everything had come.
     #[error("the multicast session to {group} ended with {missing} chunks missing")]
     Ended {
@@ -66,7 +68,8 @@ impl MulticastError {
         match self {
             Self::Offer(error) => error.hint(),
             Self::Interface(_) => "name the interface with --interface".to_owned(),
-            Self::NotReached(group) => format!(
+            Self::NotReached(_, Some(found)) => found.remedy.clone(),
+            Self::NotReached(group, None) => format!(
                 "check that no firewall drops UDP to {group} and that switches forward it (IGMP snooping needs a \
                  querier); choose the interface with --interface, or use --transport auto"
             ),
@@ -130,7 +133,7 @@ pub(super) fn over_multicast(
             // Others go on with the session; HTTP does not hold them back.
             End::Parted if order.choice == Choice::Auto => return Err(MulticastError::Parted(group)),
             End::Parted => MulticastError::Parted(group),
-            End::Silent if summary.stats.announces == announces => MulticastError::NotReached(group),
+            End::Silent if summary.stats.announces == announces => MulticastError::NotReached(group, None),
             End::Deaf => {
                 mtu = mtu.map(|mtu| mtu.min(USUAL_MTU));
                 MulticastError::TooLong(group)
@@ -141,7 +144,7 @@ pub(super) fn over_multicast(
         };
         fruitless = if brought { 0 } else { fruitless + 1 };
         if fruitless >= TRIES {
-            return Err(error);
+            return Err(diagnosed(error, order, fetch, cancel));
         }
         // That a session is over, or a server that is started again, is no bad sign: there is a new one.
         let good = match summary.end {
@@ -160,6 +163,21 @@ pub(super) fn over_multicast(
             return Ok(());
         }
     }
+}
+
+/// The error, with what a short probe found about it.
+fn diagnosed(error: MulticastError, order: &Order<'_>, fetch: &Fetch, cancel: &Cancel) -> MulticastError {
+    let MulticastError::NotReached(group, None) = error else {
+        return error;
+    };
+    let over = || cancel.is_set() || fetch.missing().is_over();
+    let found = why_not_reached(order.client, order.interface.as_ref(), &over);
+    MulticastError::NotReached(group, found.map(Box::new))
+}
+
+/// What was found, as it stands behind an error.
+fn seen(finding: Option<&Finding>) -> String {
+    finding.map_or_else(String::new, |finding| format!(" ({})", finding.seen))
 }
 
 fn take_part(

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::StatusCode;
 use simulcast_protocol::api::USUAL_MTU;
+use simulcast_protocol::units::Rate;
 use simulcast_transport::udp::Interface;
 use simulcast_transport::udp::route::{Link, link, path_mtu, route_to};
 
@@ -15,26 +16,26 @@ use super::share::Wire;
 
 /// How a node is reached.
 #[derive(Debug, Clone)]
-pub(super) struct Access {
+pub(in super::super) struct Access {
     /// Index of the interface that leads to it.
-    pub(super) index: u32,
+    pub(in super::super) index: u32,
     /// That interface.
-    pub(super) link: Link,
+    pub(in super::super) link: Link,
     /// Bytes of the longest IP packet that is known to pass to the node.
     pub(super) mtu: u32,
     /// What carries its packets.
     pub(super) wire: Wire,
     /// Our address there, which multicast packets come from.
-    pub(super) source: IpAddr,
+    pub(in super::super) source: IpAddr,
     /// The address that it reaches us under.
-    pub(super) local: IpAddr,
+    pub(in super::super) local: IpAddr,
     /// Its own.
     pub(super) peer: IpAddr,
 }
 
 impl Access {
     /// The way to the node at the other end of a connection.
-    pub(super) fn to(ends: Ends, settings: &Multicast) -> Result<Self, Refusal> {
+    pub(in super::super) fn to(ends: Ends, settings: &Multicast) -> Result<Self, Refusal> {
         let (local, peer) = (ends.local.ip().to_canonical(), canonical(ends.peer));
         let route = route_to(peer).map_err(|error| trouble(peer, &error))?;
         let link = link(route.interface).map_err(|error| trouble(peer, &error))?;
@@ -67,11 +68,16 @@ impl Access {
     }
 
     /// Whether the node is reached by IPv6.
-    pub(super) fn is_ipv6(&self) -> bool {
+    pub(in super::super) fn is_ipv6(&self) -> bool {
         self.local.is_ipv6()
     }
 
-    pub(super) fn interface(&self) -> Interface {
+    /// The speed of what carries its packets, if the kernel knows it.
+    pub(in super::super) fn speed(&self) -> Option<Rate> {
+        self.wire.speed()
+    }
+
+    pub(in super::super) fn interface(&self) -> Interface {
         Interface::At(self.index, self.source)
     }
 }

@@ -50,7 +50,7 @@ impl Wire {
     }
 
     /// Its speed, if the kernel knows it.
-    fn speed(&self) -> Option<Rate> {
+    pub(super) fn speed(&self) -> Option<Rate> {
         let path = Path::new("/sys/class/net").join(&self.name).join("speed");
         parse_speed(&fs::read_to_string(path).ok()?)
     }

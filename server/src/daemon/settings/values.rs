@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use simulcast_protocol::multicast::offer::WAIT_MAX;
+use simulcast_protocol::multicast::querier::QuerierMode;
 
 /// Groups that are looked at before a range counts as used up: more than are taken and reserved together.
 const LOOKS: u64 = 1024;
@@ -50,6 +51,11 @@ pub(crate) struct Wait(pub(crate) Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct PerCent(pub(crate) u8);
+
+/// When the server asks for members of groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Asking(pub(crate) QuerierMode);
 
 impl GroupRange {
     /// Groups in 239.255.64.0/18 (RFC 2365, local scope).
@@ -293,6 +299,19 @@ impl FromStr for PerCent {
     }
 }
 
+impl FromStr for Asking {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "auto" => Ok(Self(QuerierMode::Auto)),
+            "on" => Ok(Self(QuerierMode::On)),
+            "off" => Ok(Self(QuerierMode::Off)),
+            _ => Err(wrong(text, "is no answer: write auto, on or off")),
+        }
+    }
+}
+
 macro_rules! from_text {
     ($($type:ty),*) => {$(
         impl TryFrom<String> for $type {
@@ -305,7 +324,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(GroupRange, PortRange, Dscp, Wait, PerCent);
+from_text!(GroupRange, PortRange, Dscp, Wait, PerCent, Asking);
 
 #[cfg(test)]
 mod tests {
