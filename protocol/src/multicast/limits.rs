@@ -94,7 +94,7 @@ pub const NAK_WINDOW_RECEIVERS: u32 = 500;
 pub const QUIET_PACKETS: u64 = 64;
 
 /// First time that a receiver waits for an answer to a NAK before it repeats it; doubled with each repetition.
-pub const NAK_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+pub const NAK_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Runs of wants in one report: 10 bytes each, so that one packet holds them.
 pub const WANTS: usize = 128;

@@ -302,7 +302,7 @@ impl Receiver {
             self.highest = data.tx_seq;
             self.look_at_loss(now);
             if self.highest >= self.scan_at {
-                self.scan_at = self.highest + QUIET_PACKETS;
+                self.scan_at = self.highest.saturating_add(QUIET_PACKETS);
                 self.find_quiet(now, self.highest.saturating_sub(QUIET_PACKETS));
             }
         }
