@@ -11,7 +11,7 @@ use simulcast_image::manifest::{Manifest, SignedManifest};
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
 use simulcast_protocol::name::ImageRef;
-use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct};
+use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct, mtu_towards};
 use simulcast_transport::http::{Client, Retry};
 
 use super::{ServerArgs, Transport as Choices};
@@ -57,7 +57,8 @@ impl Invitation {
         if args.transport == Choices::Http || signed.manifest.chunks.is_empty() {
             return None;
         }
-        match client.session(signed.id) {
+        let mtu = mtu_towards(client.server(), args.interface.as_ref());
+        match client.session(signed.id, mtu) {
             Ok(offer) => Some(Self {
                 offer,
                 asked: Instant::now(),

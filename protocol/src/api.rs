@@ -5,11 +5,14 @@
 
 mod token;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use token::{ParseTokenError, Token};
 
 use crate::id::ManifestId;
+use crate::multicast::rate::Bound;
 use crate::name::{ImageName, Version};
 
 /// Where the interface begins on a server.
@@ -68,7 +71,14 @@ pub struct Key {
 pub struct SessionRequest {
     /// Which version.
     pub manifest: ManifestId,
+    /// Bytes of the largest IP packet that is known to pass between the receiver and the server; when it is not said,
+    /// [`USUAL_MTU`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
+
+/// Bytes of an IP packet that every Ethernet carries.
+pub const USUAL_MTU: u32 = 1500;
 
 /// Answer of `GET /v1/status`: counters since the server's start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +114,8 @@ pub struct SessionStatus {
     pub state: SessionState,
     /// The interface that it is sent over.
     pub interface: String,
+    /// Bytes of its IP packets, at most.
+    pub mtu: u32,
     /// Its group and port.
     pub group: String,
     /// UDP payload bytes sent so far.
@@ -114,8 +126,47 @@ pub struct SessionStatus {
     pub receivers: u64,
     /// Receivers that need nothing more.
     pub done: u64,
+    /// Data packets sent so far.
+    pub packets: u64,
+    /// Of them, those that repaired loss: parity, and what was sent again.
+    pub repair: u64,
+    /// What has bounded its rate for the longest time.
+    pub limited_by: Bound,
     /// Seconds since it started.
     pub seconds: u64,
+    /// Those that were heard, one entry each.
+    pub members: Vec<MemberStatus>,
+}
+
+/// A receiver of a running session, as its last report tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The address that it asked for its offer from; none when that is not known any more.
+    pub address: Option<IpAddr>,
+    /// How it stands.
+    pub state: MemberState,
+    /// Chunks that it lacks.
+    pub missing: u32,
+    /// Packets that did not come since it joined, in millionths of those that were sent.
+    pub loss_ppm: u32,
+    /// Packets among them that its socket dropped because it could not take them in time.
+    pub drops: u64,
+    /// How full the fullest of its queues is, in per cent.
+    pub fill: u8,
+}
+
+/// How a receiver of a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// It lacks something.
+    Receiving,
+    /// It lacks nothing more.
+    Done,
+    /// It was not heard for some seconds.
+    Silent,
+    /// It was too slow for the others, and sent to another transport.
+    Parted,
 }
 
 /// What a multicast session does.

@@ -40,6 +40,16 @@ impl Node {
         self.refuse("ip daddr 224.0.0.0/4");
     }
 
+    /// Alters bytes of so many per cent of the UDP packets that come in, behind their checksum.
+    pub(crate) fn alter(&self, per_cent: f64) {
+        let rules = format!(
+            "table netdev si {{ chain alter {{ type filter hook ingress device eth0 priority 0; policy accept; \
+             ip protocol udp udp length > 1000 numgen random mod 10000 < {} @th,800,8 set 90; }}; }}",
+            (per_cent * 100.0).round()
+        );
+        command::run(self.namespace.command("nft").arg(rules)).unwrap();
+    }
+
     /// Drops incoming packets that match a rule of `nft`.
     pub(crate) fn refuse(&self, matching: &str) {
         let rules = format!(

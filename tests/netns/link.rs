@@ -101,6 +101,23 @@ impl Namespace {
         set.with_context(|| format!("limit what reaches {}", self.name))
     }
 
+    /// Sets the longest packets in bytes: those that the machine sends, and those that its port of the bridge passes on to
+    /// it. Longer ones that others send to it are dropped by the bridge.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn set_mtu(&self, machine: u32, port: u32) -> Result<()> {
+        for (netns, interface, mtu) in [
+            (&self.netns, INTERFACE, machine),
+            (&self.switch, &*self.name, port),
+        ] {
+            let set = ["link", "set", "dev", interface, "mtu", &mtu.to_string()];
+            run(command("ip").args(["-n", netns]).args(set))
+                .with_context(|| format!("set the MTU of {}", self.name))?;
+        }
+        Ok(())
+    }
+
     /// Chooses how the machine's large sends cross its link; [`Offload::Whole`] to begin with.
     ///
     /// # Errors

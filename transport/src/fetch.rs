@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use conduct::{Choice, FetchError, Notice, Order, conduct};
-pub use interface::{NamedInterface, ParseInterfaceError};
+pub use interface::{NamedInterface, ParseInterfaceError, mtu_towards};
 pub use missing::{Claim, Missing, Scope};
 pub use over_http::over_http;
 pub use over_multicast::MulticastError;

@@ -163,14 +163,18 @@ impl Client {
         })
     }
 
-    /// Starts or joins the multicast session of a version; what the server offers is checked when it is decoded.
+    /// Starts or joins the multicast session of a version, with packets of at most `mtu` bytes; what the server offers is checked when it is decoded.
     ///
     /// # Errors
     /// [`HttpError`].
-    pub fn session<T: DeserializeOwned>(&self, manifest: ManifestId) -> Result<T, HttpError> {
+    pub fn session<T: DeserializeOwned>(
+        &self,
+        manifest: ManifestId,
+        mtu: Option<u32>,
+    ) -> Result<T, HttpError> {
         let what = "a multicast session";
-        let request =
-            serde_json::to_vec(&api::SessionRequest { manifest }).expect("an identity becomes JSON");
+        let request = api::SessionRequest { manifest, mtu };
+        let request = serde_json::to_vec(&request).expect("an identity becomes JSON");
         self.retry.run(|| {
             let request_to = self
                 .agent

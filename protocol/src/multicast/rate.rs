@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::time::Time;
 use crate::units::Rate;
 
@@ -27,6 +29,42 @@ const FIRM: u64 = 80;
 const CAREFUL: u64 = 3;
 const LIMITED: u64 = 20;
 
+/// What keeps the rate from being higher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// Nothing yet: it is still being raised.
+    Rising,
+    /// The maximum that was set.
+    Maximum,
+    /// The sender, or its own link, cannot send more.
+    Sender,
+    /// The network carries no more.
+    Line,
+    /// Receivers cannot take more.
+    Receivers,
+}
+
+/// How long each bound has held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bounds([Duration; 5]);
+
+impl Bounds {
+    /// How long this one has held.
+    pub fn time(&self, bound: Bound) -> Duration {
+        self.0[bound as usize]
+    }
+
+    /// The one that has held longest.
+    pub fn longest(&self) -> Bound {
+        use Bound::{Line, Maximum, Receivers, Rising, Sender};
+        let all = [Rising, Maximum, Sender, Line, Receivers];
+        all.into_iter()
+            .max_by_key(|&bound| self.time(bound))
+            .unwrap_or(Rising)
+    }
+}
+
 /// Finds the rate between two bounds.
 #[derive(Debug, Clone)]
 pub struct RateControl {
@@ -45,6 +83,11 @@ pub struct RateControl {
     looked: (Time, Duration),
     /// Whether the driver sent less than the rate allowed.
     limited: bool,
+    /// What the last cut was for.
+    cause: Bound,
+    bounds: Bounds,
+    /// Up to when bounds were counted.
+    counted: Time,
 }
 
 impl RateControl {
@@ -61,6 +104,9 @@ impl RateControl {
             cut: None,
             looked: (now, Duration::ZERO),
             limited: false,
+            cause: Bound::Rising,
+            bounds: Bounds::default(),
+            counted: now,
         }
     }
 
@@ -90,18 +136,18 @@ impl RateControl {
 
     /// The queues of somebody who counts can follow no faster than `limit`, at present.
     pub fn cut(&mut self, now: Time, limit: Rate) {
-        self.lower(now, limit, self.current);
+        self.lower(now, limit, self.current, Bound::Receivers);
     }
 
     /// The lines of those who count carry no more than `limit`.
     pub fn cut_to_line(&mut self, now: Time, limit: Rate) {
-        self.lower(now, limit, limit.bits_per_second());
+        self.lower(now, limit, limit.bits_per_second(), Bound::Line);
     }
 
-    fn lower(&mut self, now: Time, limit: Rate, ceiling: u64) {
+    fn lower(&mut self, now: Time, limit: Rate, ceiling: u64, cause: Bound) {
         let limit = limit.bits_per_second().max(self.min);
         if limit < self.current {
-            self.ceiling = Some(ceiling);
+            (self.ceiling, self.cause) = (Some(ceiling), cause);
             self.current = limit;
             self.reach = limit;
             (self.stepped, self.cut) = (now, Some(now));
@@ -112,7 +158,7 @@ impl RateControl {
     pub fn restore(&mut self, now: Time, before: Rate) {
         self.current = before.bits_per_second().clamp(self.current, self.max);
         self.reach = self.reach.max(self.current);
-        (self.ceiling, self.stepped, self.cut) = (None, now, None);
+        (self.ceiling, self.cause, self.stepped, self.cut) = (None, Bound::Rising, now, None);
     }
 
     /// Takes that time passed, of which the driver has let `wasted` go by so far in which packets might have been sent.
@@ -135,6 +181,28 @@ impl RateControl {
             let next = self.current.saturating_add(self.current / 1000 * permille + 1);
             self.current = next.min(self.max).min(self.reach.max(self.current));
         }
+    }
+
+    /// What keeps the rate from being higher now.
+    pub fn bound(&self) -> Bound {
+        match self.cause {
+            _ if self.current >= self.max => Bound::Maximum,
+            _ if self.limited => Bound::Sender,
+            cause => cause,
+        }
+    }
+
+    /// Counts the time that passed in which something was sent towards what bounded it.
+    pub fn count(&mut self, now: Time, sending: bool) {
+        let passed = now.since(std::mem::replace(&mut self.counted, now));
+        if sending {
+            self.bounds.0[self.bound() as usize] += passed;
+        }
+    }
+
+    /// How long each bound has held while something was sent.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Keeps the rate near what the driver really sends: otherwise a cut would be none.

@@ -250,6 +250,11 @@ impl Receiver {
         self.ended || self.complete && self.reporter.said_all()
     }
 
+    /// The number of the last packet that this session has sent, by its last announce; `None` before the first.
+    pub fn announced(&self) -> Option<u64> {
+        self.heard.map(|heard| heard.tx_seq)
+    }
+
     /// Chunks that this session has not brought, nor anybody else.
     pub fn missing(&self) -> &ChunkSet {
         self.gathering.missing()

@@ -116,6 +116,8 @@ impl Sender {
 
     /// Takes that time passed. To be called when [`poll_timeout`](Self::poll_timeout) says so; earlier does no harm.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.rate
+            .count(now, self.state == State::Open && self.window.can_send());
         self.rate.on_time(now, self.pacer.wasted());
         if now >= self.census_at {
             self.census_at = now + CENSUS;
@@ -236,6 +238,7 @@ impl Sender {
     pub fn stats(&self) -> SenderStats {
         SenderStats {
             expired: self.wants.expired(),
+            bounds: self.rate.bounds(),
             ..self.stats
         }
     }
@@ -339,7 +342,6 @@ impl Sender {
         let sent = self.history.lately(now, wire);
         let (advice, parted) = self.following.census(now, sent, self.registry.report_period());
         self.take_advice(now, advice);
-        self.wants.set_receivers(self.registry.lacking());
         for id in parted {
             self.registry.part(id);
             self.announcer.part(id);
@@ -357,17 +359,21 @@ impl Sender {
     fn take_wants(&mut self, now: Time, report: &Report, first: bool) {
         // A receiver whose data ran ahead of our counter lies or was lied to; it cannot have seen more than all.
         let tx_seq = report.tx_seq.min(self.tx_seq);
+        let class = 1 << (report.receiver.0 % 32);
+        self.wants.set_receivers(self.registry.lacking());
         let runs = report.wants.iter().flat_map(|want| {
             (want.first..want.first + want.count).map(|chunk| Ask {
                 chunk,
                 deficit: want.deficit,
                 tx_seq,
+                class,
             })
         });
         let bits = report.bitmap.chunks().map(|chunk| Ask {
             chunk,
             deficit: WHOLE,
             tx_seq,
+            class,
         });
         let all = self.config.geometry.table().chunks().len();
         let most = if first { all } else { REPORT_CHUNKS };

@@ -1,6 +1,7 @@
 //! Counters of both ends. The hot path counts; whoever wants to tell people reads these.
 
 use super::packet::Malformed;
+use super::rate::Bounds;
 
 /// Packets that were dropped because of what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +74,8 @@ pub struct SenderStats {
     pub expired: u64,
     /// Stragglers that were sent to another transport.
     pub parted: u64,
+    /// How long what bounded the rate.
+    pub bounds: Bounds,
     /// Chunks that the driver could not read.
     pub unreadable: u64,
     /// Most stored bytes held at a time, parity included.

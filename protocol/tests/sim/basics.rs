@@ -197,10 +197,7 @@ fn slow_disks_slow_the_session_down_instead_of_breaking_it() {
 #[test]
 fn a_port_at_a_tenth_of_the_rate_still_completes() {
     let mut scenario = Scenario::new(13, 2, Spec::new(0));
-    scenario.receivers[1].down.cap = Some(Cap {
-        bits: 2_000_000,
-        queue: 20_000,
-    });
+    scenario.receivers[1].down.cap = Cap::shared(2_000_000, 20_000);
     let span = scenario.image.time(scenario.rate);
     let outcome = run(scenario);
     assert!(

@@ -140,10 +140,7 @@ fn payload_altered_behind_the_checksum() {
 
 /// A port with a tenth of the rate and the queue of a small switch.
 fn tenth() -> Option<Cap> {
-    Some(Cap {
-        bits: 8_100 * 8 * (48 + WIRE_OVERHEAD_BYTES),
-        queue: 100 * 114,
-    })
+    Cap::shared(8_100 * 8 * (48 + WIRE_OVERHEAD_BYTES), 100 * 114)
 }
 
 /// The whole network carries a thousandth of what the sender is told to send.
@@ -154,10 +151,7 @@ fn a_slow_network_and_a_sender_set_to_a_thousand_times_as_much() {
     let bits = 810 * 8 * scenario.image.wire();
     let slow = Rate::from_bits_per_second(bits);
     scenario = scenario.at_rate(Rate::from_bits_per_second(bits * 1_000));
-    scenario.switches[0].down.cap = Some(Cap {
-        bits,
-        queue: 100 * scenario.image.wire(),
-    });
+    scenario.switches[0].down.cap = Cap::shared(bits, 100 * scenario.image.wire());
     scenario.rate_min = Rate::from_bits_per_second(bits / 10);
     let (image, span) = (scenario.image.clone(), scenario.image.time(slow));
     let outcome = run(scenario);

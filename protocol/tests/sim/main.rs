@@ -13,6 +13,7 @@ mod hostile;
 mod liar;
 mod meter;
 mod net;
+mod network;
 mod node;
 mod outcome;
 mod scenario;

@@ -32,6 +32,7 @@ pub(crate) struct Link {
     /// While these last nothing comes through.
     pub(crate) down: Vec<(Duration, Duration)>,
     bad: bool,
+    last: Time,
     /// Packets until the next that is lost, where losses are independent.
     gap: Option<u64>,
     free_at: Time,
@@ -44,6 +45,19 @@ pub(crate) struct Cap {
     pub(crate) bits: u64,
     /// Bytes of the queue.
     pub(crate) queue: u64,
+    /// Bytes that others have in it at most, at random: without them a queue may lose the same packets each time.
+    pub(crate) others: u64,
+}
+
+impl Cap {
+    /// Carries so much, and shares a queue of so many bytes with others who take up to a quarter of it.
+    pub(crate) fn shared(bits: u64, queue: u64) -> Option<Self> {
+        Some(Self {
+            bits,
+            queue,
+            others: queue / 4,
+        })
+    }
 }
 
 /// How packets get lost.
@@ -51,9 +65,12 @@ pub(crate) struct Cap {
 pub(crate) enum Loss {
     /// Each alone, with this chance in a million.
     Independent(u32),
-    /// In bursts: chance in a million to enter and to leave the state in which all is lost.
+    /// In bursts: chance in a million to enter and to leave the state in which all is lost. A quiet [`BURST`] ends it.
     Bursts { enter: u32, leave: u32 },
 }
+
+/// Time without packets after which a burst of losses is over.
+const BURST: Duration = Duration::from_millis(20);
 
 /// A switch and the link from the one above it; the first of a scenario is the sender's own.
 #[derive(Debug, Clone)]
@@ -121,6 +138,7 @@ impl Link {
             cap: None,
             down: Vec::new(),
             bad: false,
+            last: Time::ZERO,
             gap: None,
             free_at: Time::ZERO,
         }
@@ -151,7 +169,7 @@ impl Link {
         if self.is_down(now) {
             return;
         }
-        let mask = self.survivors(flight.mask, rng);
+        let mask = self.survivors(now, flight.mask, rng);
         if mask == 0 {
             return;
         }
@@ -161,7 +179,7 @@ impl Link {
         }
         for at in bits(mask) {
             let one = flight.with(1 << at);
-            let Some(sent) = self.queue(now, one.wire()) else {
+            let Some(sent) = self.queue(now, one.wire(), rng) else {
                 continue;
             };
             for _ in 0..1 + usize::from(chance(self.duplicate, rng)) {
@@ -172,7 +190,7 @@ impl Link {
         }
     }
 
-    fn survivors(&mut self, mask: u64, rng: &mut Xoshiro256PlusPlus) -> u64 {
+    fn survivors(&mut self, now: Time, mask: u64, rng: &mut Xoshiro256PlusPlus) -> u64 {
         let mut left = mask;
         match self.loss {
             Loss::Independent(0) => {}
@@ -189,6 +207,8 @@ impl Link {
                 self.gap = Some(gap);
             }
             Loss::Bursts { enter, leave } => {
+                self.bad &= now.since(self.last) < BURST;
+                self.last = now;
                 for at in bits(mask) {
                     self.bad = if self.bad {
                         !chance(leave, rng)
@@ -202,13 +222,18 @@ impl Link {
         left
     }
 
-    fn queue(&mut self, now: Time, bytes: u64) -> Option<Time> {
-        let Some(Cap { bits, queue }) = self.cap else {
+    fn queue(&mut self, now: Time, bytes: u64, rng: &mut Xoshiro256PlusPlus) -> Option<Time> {
+        let Some(Cap { bits, queue, others }) = self.cap else {
             return Some(now);
         };
         let waiting = self.free_at.since(now);
         let queued = waiting.as_nanos() * u128::from(bits) / 8_000_000_000;
-        if queued + u128::from(bytes) > u128::from(queue) {
+        let others = if others > 0 {
+            rng.random_range(0..others)
+        } else {
+            0
+        };
+        if queued + u128::from(bytes + others) > u128::from(queue) {
             return None;
         }
         self.free_at = self.free_at.max(now) + Duration::from_nanos(bytes * 8_000_000_000 / bits);

@@ -36,6 +36,8 @@ pub(crate) struct Node {
     told_drops: u64,
     wake: Option<Time>,
     pub(crate) done_at: Option<Time>,
+    /// Whether its last session brought, or gave up, all that it lacked.
+    pub(crate) content: bool,
     /// Why its session ended before it was complete.
     pub(crate) ended: Option<Reason>,
     pub(crate) fetched: u64,
@@ -60,6 +62,7 @@ impl Node {
             told_drops: 0,
             wake: None,
             done_at: None,
+            content: false,
             ended: None,
             fetched: 0,
             rejected: 0,
@@ -151,6 +154,7 @@ impl World {
         let rng = Xoshiro256PlusPlus::seed_from_u64(self.rng.random());
         node.machine = Some(Receiver::new(self.now, config, missing, rng));
         (node.wake, node.done_at, node.ended) = (None, None, None);
+        node.content = false;
         self.drain_receiver(index);
     }
 
@@ -256,7 +260,7 @@ impl World {
                         self.at(self.now + ELSEWHERE, Event::Fetched(index, life, chunk));
                     }
                 }
-                ReceiverEvent::Complete => {}
+                ReceiverEvent::Complete => node.content = true,
                 ReceiverEvent::Finished(reason) => node.ended = Some(reason),
                 ReceiverEvent::Silent => panic!("the sender was not silent for an hour"),
             }

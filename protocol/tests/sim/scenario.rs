@@ -187,7 +187,8 @@ impl Scenario {
             judges: 1,
             receivers: vec![spec; receivers],
             limit: Duration::from_secs(20),
-            patience: Duration::from_secs(5),
+            // A NAK that is lost is repeated after two seconds at most; on a bad link some are lost in a row.
+            patience: Duration::from_secs(10),
         }
     }
 

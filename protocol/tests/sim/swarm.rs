@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use simulcast_protocol::units::Rate;
 
 use crate::env;
+use crate::liar::Lie;
 use crate::net::{Cap, Link, Loss, Switch};
 use crate::scenario::{Image, Scenario, Spec};
 use crate::world::run;
@@ -25,7 +26,7 @@ fn the_same_seed_is_the_same_run() {
 fn swarm() {
     let seeds: Vec<u64> = match (env("SIM_SEED"), env("SIM_SEEDS")) {
         (Some(seed), _) => vec![seed],
-        (None, count) => (0..count.unwrap_or(120)).collect(),
+        (None, count) => (0..count.unwrap_or(100)).collect(),
     };
     for seed in seeds {
         catch_unwind(AssertUnwindSafe(|| run(Scenario::swarm(seed)))).unwrap_or_else(|panic| {
@@ -66,6 +67,11 @@ impl Scenario {
         if rng.random_bool(0.2) {
             scenario.attack = 1_000;
         }
+        if rng.random_bool(0.1) {
+            let mut liar = Spec::new(0);
+            liar.lies = Some([Lie::Deficits, Lie::Everything, Lie::Flapping][rng.random_range(0..3)]);
+            scenario.receivers.push(liar);
+        }
         if rng.random_bool(0.5) {
             scenario = scenario.in_a_tree(&mut rng);
         }
@@ -91,10 +97,8 @@ impl Scenario {
                 (switch.down.delay, switch.up.delay) = (Duration::from_millis(2), Duration::from_millis(20));
             }
             if rng.random_bool(0.2) {
-                switch.down.cap = Some(Cap {
-                    bits: rate / rng.random_range(1..4),
-                    queue: rng.random_range(20_000..200_000),
-                });
+                switch.down.cap =
+                    Cap::shared(rate / rng.random_range(1..4), rng.random_range(20_000..200_000));
             }
         }
         scenario
@@ -154,13 +158,14 @@ impl Spec {
             self.socket = rng.random_range(10_000..1_000_000);
         }
         if hit(10, rng) {
-            let cap = |share: u64, queue| Cap {
-                bits: rate.bits_per_second() / share,
-                queue,
-            };
-            self.down.cap = Some(cap(rng.random_range(1..12), rng.random_range(20_000..200_000)));
-            self.up.cap = Some(cap(rng.random_range(1..100), 10_000));
+            let cap = |share: u64, queue| Cap::shared(rate.bits_per_second() / share, queue);
+            self.down.cap = cap(rng.random_range(1..12), rng.random_range(20_000..200_000));
+            self.up.cap = cap(rng.random_range(1..100), 10_000);
             self.up.delay = Duration::from_millis(rng.random_range(0..100));
+        }
+        if faults[0] || faults[10] {
+            // Less memory than twice the window is allowed, but nothing is promised then on a bad link.
+            self.memory = self.memory.max(34 * 20_000);
         }
     }
 }

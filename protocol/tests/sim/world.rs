@@ -254,8 +254,11 @@ impl World {
         self.checks
             .progress(self.now, gained, waits, || state(sender, nodes));
         let liars = self.nodes.iter().any(|node| node.liar.is_some());
-        let honest = |node: &Node| node.liar.is_some() || node.done_at.is_some();
-        if liars && self.nodes.iter().all(honest) {
+        let over = |node: &Node| {
+            let gone = node.machine.is_none() && self.now.since_start() > node.spec.last_return();
+            node.liar.is_some() || node.done_at.is_some() || gone
+        };
+        if liars && self.nodes.iter().all(over) {
             self.sender.stop(self.now);
             self.drain_sender();
         }
@@ -367,7 +370,7 @@ impl World {
                 .iter()
                 .find(|(id, _)| *id == node.id)
                 .map(|(_, missing)| *missing);
-            let reported = lacking.is_none_or(|missing| missing > 0 || node.done_at.is_some());
+            let reported = lacking.is_none_or(|missing| missing > 0 || node.content);
             assert!(
                 complete || reported,
                 "receiver {index} died, and the sender takes it for complete"

@@ -180,8 +180,8 @@ async fn session(
     Extension(ends): Extension<Ends>,
     request: Request,
 ) -> Answer<Json<SessionOffer>> {
-    let SessionRequest { manifest } = asked(request, REQUEST_BYTES, "no request for a session").await?;
-    daemon.offer(manifest, ends).await.map(Json)
+    let request: SessionRequest = asked(request, REQUEST_BYTES, "no request for a session").await?;
+    daemon.offer(&request, ends).await.map(Json)
 }
 
 async fn probe(

@@ -2,47 +2,39 @@
 //! the first and joined by the others, forgotten when it ends.
 
 pub(super) mod access;
+mod members;
+mod open;
 mod share;
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use simulcast_image::store::ChunkStore;
-use simulcast_protocol::api::{SessionState, SessionStatus};
+use simulcast_protocol::api::{SessionRequest, SessionState, SessionStatus, USUAL_MTU};
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::multicast::ChunkTable;
+use simulcast_protocol::multicast::sender::Peer;
 use simulcast_protocol::units::{Bytes, Rate};
-use simulcast_transport::multicast::{
-    ChunkSource, SendError, SenderConfig, SenderHandle, SenderSession, Summary, symbol_for,
-};
-use simulcast_transport::udp::route::Link;
+use simulcast_transport::multicast::{ChunkSource, SenderHandle, Summary};
 use tokio::time::timeout;
 
 use access::Access;
+use members::{Invited, member};
 use share::{Wire, share};
 
 use super::Daemon;
 use super::answer::{Refusal, chain};
 use super::connection::Ends;
-use super::settings::{Multicast, Start};
+use super::settings::Multicast;
 use super::versions::{ServedVersion, blocking};
 
-/// Sessions at a time: each holds [`MEMORY`], and the daemon is to stay below 512 MiB.
-const SESSIONS: usize = 6;
-
-/// Bytes of chunks that a session holds: what it sends in turn, and what it reads ahead.
-const MEMORY: u64 = 48 << 20;
-
-/// Bytes of an IP packet that every Ethernet carries.
-const MTU: u32 = 1500;
-
-/// Ports that are tried: other programs may have some.
-const TRIES: usize = 256;
+/// Sessions at a time: each holds 48 MiB of chunks, and the daemon is to stay below 512 MiB.
+const SESSIONS: usize = 8;
 
 /// Time that sessions get to tell their receivers of the end: the end is repeated for a second.
 const GRACE: Duration = Duration::from_secs(3);
@@ -69,6 +61,8 @@ struct Key {
 #[derive(Debug)]
 struct Running {
     key: Key,
+    /// Bytes of its IP packets at most: what everybody could have who was invited before it began.
+    mtu: u32,
     handle: SenderHandle,
     served: Arc<ServedVersion>,
     session: u32,
@@ -76,6 +70,7 @@ struct Running {
     source: IpAddr,
     wire: Wire,
     started: Instant,
+    invited: Invited,
 }
 
 /// Reads a version's chunks for a session.
@@ -117,12 +112,10 @@ impl Sessions {
         self.lock().iter().map(place).collect()
     }
 
-    /// An offer for a session that runs, if there is one.
-    fn join(&self, key: Key, local: IpAddr) -> Option<SessionOffer> {
-        self.lock()
-            .iter()
-            .find(|running| running.serves(key))
-            .map(|running| running.offer(local))
+    /// An offer for a session that runs, if there is one whose packets are not longer than `mtu`.
+    fn join(&self, key: Key, mtu: u32, access: &Access) -> Option<SessionOffer> {
+        let running = self.lock();
+        Some(best(&running, key, mtu)?.offer(access))
     }
 
     /// Takes out the sessions for which `over` says so.
@@ -148,17 +141,34 @@ impl Sessions {
     }
 }
 
+/// The session with the longest packets of at most `mtu` bytes.
+fn best(running: &[Running], key: Key, mtu: u32) -> Option<&Running> {
+    running
+        .iter()
+        .filter(|running| running.serves(key) && running.mtu <= mtu)
+        .max_by_key(|running| running.mtu)
+}
+
 impl Running {
     /// Whether a receiver can be sent to it: one that is ending would only turn it away.
     fn serves(&self, key: Key) -> bool {
         self.key == key && !self.handle.is_closing()
     }
 
-    /// An offer for a receiver that reaches us under the address `local`.
-    fn offer(&self, local: IpAddr) -> SessionOffer {
+    /// An offer for a receiver at the other end of `access`.
+    fn offer(&self, access: &Access) -> SessionOffer {
         let mut offer = self.handle.offer();
-        offer.control.set_ip(local);
+        offer.control.set_ip(access.local);
+        self.invited.note(offer.receiver, access.peer);
         offer
+    }
+
+    /// A word to the log.
+    fn announce(&self) {
+        let [group, control] = self.addresses();
+        let (image, interface, mtu) = (self.served.reference(), &self.interface, self.mtu);
+        let session = self.session;
+        tracing::info!(session, %image, %group, interface, mtu, %control, "multicast session opened");
     }
 
     /// Its group, and where it hears reports.
@@ -180,12 +190,21 @@ impl Running {
             manifest: self.served.id,
             state,
             interface: self.interface.clone(),
+            mtu: self.mtu,
             group: self.handle.group().to_string(),
             bytes: progress.stats.bytes,
             rate: progress.rate.map_or(0, Rate::bits_per_second),
             done: done.count() as u64,
             receivers: progress.receivers.len() as u64,
+            packets: progress.stats.packets,
+            repair: progress.stats.parity + progress.stats.repeated,
+            limited_by: progress.stats.bounds.longest(),
             seconds: self.started.elapsed().as_secs(),
+            members: progress
+                .receivers
+                .iter()
+                .map(|(id, peer)| member(self.invited.address(*id), peer))
+                .collect(),
         }
     }
 }
@@ -194,16 +213,21 @@ impl Daemon {
     /// An offer for the session of a version; the session is started if none runs.
     pub(super) async fn offer(
         self: &Arc<Self>,
-        manifest: ManifestId,
+        request: &SessionRequest,
         ends: Ends,
     ) -> Result<SessionOffer, Refusal> {
+        let manifest = request.manifest;
         let access = Access::to(ends, &self.sessions.settings)?;
         let key = Key {
             manifest,
             interface: access.index,
             ipv6: access.is_ipv6(),
         };
-        if let Some(offer) = self.sessions.join(key, access.local) {
+        let mtu = self
+            .sessions
+            .settings
+            .rung(access.mtu.min(request.mtu.unwrap_or(USUAL_MTU)))?;
+        if let Some(offer) = self.sessions.join(key, mtu, &access) {
             return Ok(offer);
         }
         self.forget_ended().await;
@@ -215,13 +239,14 @@ impl Daemon {
             )
         })?;
         let daemon = Arc::clone(self);
-        blocking(move || daemon.start(key, &access, served)).await
+        blocking(move || daemon.start(key, mtu, &access, served)).await
     }
 
     /// Starts a session, unless somebody else just did.
     fn start(
         self: &Arc<Self>,
         key: Key,
+        mtu: u32,
         access: &Access,
         served: Arc<ServedVersion>,
     ) -> Result<SessionOffer, Refusal> {
@@ -233,8 +258,8 @@ impl Daemon {
             )
         })?;
         let mut running = self.sessions.lock();
-        if let Some(running) = running.iter().find(|running| running.serves(key)) {
-            return Ok(running.offer(access.local));
+        if let Some(running) = best(&running, key, mtu) {
+            return Ok(running.offer(access));
         }
         if self.sessions.over.load(Ordering::Relaxed) {
             return Err(Refusal::new(
@@ -255,23 +280,33 @@ impl Daemon {
             table: Arc::clone(&table),
         };
         let taken: Vec<SocketAddr> = running.iter().flat_map(Running::addresses).collect();
-        let handle = self.sessions.open(access, &taken, &table, Arc::new(source))?;
-        let (session, group, image) = (handle.session().0, handle.group(), served.reference());
-        let interface = access.link.name.clone();
-        tracing::info!(session, %image, %group, %interface, control = %handle.control(), "multicast session opened");
-        running.push(Running {
+        let handle = self
+            .sessions
+            .open(access, mtu, &taken, &table, Arc::new(source))?;
+        // Nobody has anything yet of those that wait: together with this receiver they get one with shorter packets.
+        for longer in running
+            .iter()
+            .filter(|running| running.serves(key) && !running.handle.has_begun())
+        {
+            longer.handle.stop();
+        }
+        let opened = Running {
             key,
+            mtu,
+            session: handle.session().0,
             handle,
             served,
-            session,
-            interface,
+            interface: access.link.name.clone(),
             source: access.source,
             wire: access.wire.clone(),
             started: Instant::now(),
-        });
+            invited: Invited::default(),
+        };
+        opened.announce();
+        let offer = opened.offer(access);
+        running.push(opened);
         self.sessions.share_out(&running);
-        let offer = running.last().map(|running| running.offer(access.local));
-        Ok(offer.expect("one was just put there"))
+        Ok(offer)
     }
 
     /// Forgets sessions that have ended, with a word to the log; the others get what those had.
@@ -327,97 +362,15 @@ impl Daemon {
             packets = stats.packets,
             parity = stats.parity,
             repeated = stats.repeated,
+            worst_loss_ppm = summary.progress.receivers.values().map(Peer::loss_ppm).max().unwrap_or(0),
+            limited_by = ?stats.bounds.longest(),
+            parted = stats.parted,
             receivers = summary.receivers.len(),
             lacking,
             unreadable = summary.unreadable.len(),
             seconds = elapsed.as_secs(),
             "multicast session ended"
         );
-    }
-}
-
-impl Sessions {
-    /// Opens a session on a group and a port that none of `taken` has.
-    fn open(
-        &self,
-        access: &Access,
-        taken: &[SocketAddr],
-        table: &Arc<ChunkTable>,
-        source: Arc<dyn ChunkSource>,
-    ) -> Result<SenderHandle, Refusal> {
-        let range = if access.is_ipv6() {
-            self.settings.groups_v6
-        } else {
-            self.settings.groups
-        };
-        let groups: Vec<IpAddr> = taken.iter().map(SocketAddr::ip).collect();
-        let group = range.pick(&groups, rand::random()).ok_or_else(|| {
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("all multicast groups of {range} are in use"),
-                "wait until a session has ended, use --transport http, or give si-server more with --groups",
-            )
-        })?;
-        let ports = self.settings.ports;
-        let used_up = || Refusal::trouble(format!("too few of the UDP ports {ports} are free for a session"));
-        let symbol = symbol_for(access.link.mtu.min(MTU), access.is_ipv6()).ok_or_else(|| {
-            let Link { name, mtu, .. } = &access.link;
-            Refusal::new(
-                StatusCode::CONFLICT,
-                format!("packets over {name} can have {mtu} bytes, too few for multicast"),
-                "use --transport http",
-            )
-        })?;
-        let free = |port: &u16| taken.iter().all(|taken| taken.port() != *port);
-        let port = ports.for_groups(rand::random()).find(free);
-        let group = (group, port.ok_or_else(used_up)?).into();
-        for port in ports.for_reports(rand::random()).filter(free).take(TRIES) {
-            let config = SenderConfig {
-                symbol,
-                ..self.config(access, group, port, table)
-            };
-            match SenderSession::start(config, Arc::clone(&source)) {
-                Ok(handle) => return Ok(handle),
-                Err(SendError::Socket(error)) if error.source.kind() == ErrorKind::AddrInUse => {}
-                Err(error) => {
-                    let text = chain(&error);
-                    tracing::error!(error = %text, "cannot send by multicast");
-                    return Err(Refusal::trouble(text));
-                }
-            }
-        }
-        Err(used_up())
-    }
-
-    fn config(&self, access: &Access, group: SocketAddr, port: u16, table: &Arc<ChunkTable>) -> SenderConfig {
-        // Reports are heard on all addresses: nodes of one interface may know different ones.
-        let any: IpAddr = if access.is_ipv6() {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
-        };
-        let control = (any, port).into();
-        let usual = SenderConfig::new(access.interface(), group, control, Arc::clone(table));
-        let (min_receivers, gather, max_wait) = match self.settings.start {
-            Start::First => (usual.min_receivers, usual.gather, usual.max_wait),
-            Start::After(wait) => (usual.min_receivers, wait, wait),
-            Start::Number(number, wait) => (number, usual.gather, wait),
-        };
-        SenderConfig {
-            rate: access.wire.limit(&self.settings),
-            rate_min: self.settings.min_rate,
-            ttl: self.settings.ttl.into(),
-            dscp: self.settings.dscp.0,
-            // An installer on this machine is a receiver like any other.
-            loopback: true,
-            min_receivers,
-            // Who asks for a number or a time has said for whom to wait.
-            wait_for_invited: self.settings.start == Start::First,
-            gather,
-            max_wait,
-            memory: MEMORY,
-            ..usual
-        }
     }
 }
 

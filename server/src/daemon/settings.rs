@@ -24,6 +24,12 @@ const FILE: &str = "server.toml";
 /// Rate that receivers do not slow a session below unless told otherwise: the slowest wire that still is one today.
 const MIN_RATE: Rate = Rate::from_bits_per_second(10_000_000);
 
+/// Longest packets unless told otherwise: what switches for jumbo frames carry.
+const MTU: u32 = 9000;
+
+/// The shortest that are worth it, and that every link carries which carries IPv6 (RFC 8200, 5).
+pub(crate) const SHORTEST_MTU: u32 = 1280;
+
 /// How long a session waits for a number of receivers unless told otherwise: a rack of machines needs some minutes to
 /// start, and one that does not start should not hold up the others for longer.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -58,6 +64,8 @@ pub(crate) struct Multicast {
     pub(crate) ttl: u8,
     /// How routers and switches should treat packets.
     pub(crate) dscp: Dscp,
+    /// Bytes of the longest packets, where interfaces and nodes can have them.
+    pub(crate) mtu: u32,
     /// When a session begins to send.
     pub(crate) start: Start,
     /// Asking for members of groups.
@@ -133,6 +141,11 @@ pub(crate) struct MulticastOptions {
     #[arg(long, value_name = "DSCP")]
     dscp: Option<Dscp>,
 
+    /// Longest packets in bytes, where the interface and the nodes can have them; 1500 forbids jumbo frames [default:
+    /// 9000]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+
     /// Begin to send when so many nodes have joined a session [default: with the first]
     #[arg(long, value_name = "N")]
     min_receivers: Option<u32>,
@@ -198,6 +211,7 @@ impl Settings {
         settings.ports = multicast.ports.unwrap_or(settings.ports);
         settings.ttl = multicast.ttl.unwrap_or(settings.ttl);
         settings.dscp = multicast.dscp.unwrap_or(settings.dscp);
+        settings.mtu = multicast.mtu.unwrap_or(settings.mtu);
         settings.start = settings
             .start
             .with(multicast.min_receivers, multicast.max_wait.map(|Wait(wait)| wait));
@@ -221,6 +235,11 @@ impl Settings {
         }
         if self.multicast.ttl == 0 {
             return Err(anyhow!("with a ttl of 0 no packet leaves this machine")).hint("use 1 or more");
+        }
+        let mtu = self.multicast.mtu;
+        if mtu < SHORTEST_MTU {
+            return Err(anyhow!("packets of {mtu} bytes are too short for multicast"))
+                .hint("leave mtu at 9000, or set 1500 if switches do not carry jumbo frames");
         }
         if let Start::Number(number, _) = self.multicast.start
             && !(1..=RECEIVERS).contains(&(number as usize))
@@ -261,6 +280,7 @@ impl Default for Settings {
                 ports: PortRange::DEFAULT,
                 ttl: 1,
                 dscp: Dscp::default(),
+                mtu: MTU,
                 start: Start::First,
                 igmp: Igmp {
                     querier: QuerierMode::Auto,
@@ -324,6 +344,7 @@ mod tests {
                 ports: "7-8".parse().unwrap(),
                 ttl: 4,
                 dscp: Dscp(8),
+                mtu: MTU,
                 start: Start::Number(12, Duration::from_secs(30)),
                 igmp: Igmp {
                     querier: QuerierMode::On,
@@ -407,6 +428,14 @@ mod tests {
             ..MulticastOptions::default()
         };
         assert_eq!(refused(slow), "min_rate 6Mbit is more than max_rate 5Mbit");
+        let short = MulticastOptions {
+            mtu: Some(1100),
+            ..MulticastOptions::default()
+        };
+        assert_eq!(
+            refused(short),
+            "packets of 1100 bytes are too short for multicast"
+        );
         let crowd = MulticastOptions {
             min_receivers: Some(16_385),
             ..MulticastOptions::default()

@@ -7,8 +7,9 @@ use std::str::FromStr;
 use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::http::ServerUrl;
 use crate::udp::Interface;
-use crate::udp::route::route_to;
+use crate::udp::route::{link, path_mtu, route_to};
 
 /// An interface by its name or one of its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -55,6 +56,18 @@ impl NamedInterface {
             }
         }
     }
+}
+
+/// Bytes of the largest IP packet that is known to pass from `server` to this machine, over `interface` if one is named;
+/// `None` when nobody knows.
+pub fn mtu_towards(server: &ServerUrl, interface: Option<&NamedInterface>) -> Option<u32> {
+    let own = match interface {
+        Some(named) => link(named.index().ok()?).ok()?.mtu,
+        None => u32::MAX,
+    };
+    let paths = server.addresses().ok()?.into_iter().map(path_mtu);
+    let path = paths.filter_map(Result::ok).min()?;
+    Some(path.min(own))
 }
 
 /// The interface over which `peer` is reached, and the address that this machine has on it.
@@ -112,10 +125,14 @@ mod tests {
 
     #[test]
     fn interfaces_are_found() {
-        let loopback = NamedInterface::Name("lo".to_owned()).resolve().unwrap();
+        let name = NamedInterface::Name("lo".to_owned());
+        let loopback = name.resolve().unwrap();
         assert!(matches!(loopback, Interface::Index(index) if index > 0));
         assert!(NamedInterface::Name("none-such0".to_owned()).resolve().is_err());
         let towards = towards("127.0.0.1:9".parse().unwrap()).unwrap();
+        let server = "http://127.0.0.1".parse().unwrap();
+        assert_eq!(mtu_towards(&server, None), mtu_towards(&server, Some(&name)));
+        assert_eq!(mtu_towards(&"no-such-name.invalid".parse().unwrap(), None), None);
         let Interface::Index(index) = loopback else {
             panic!("{loopback:?}")
         };

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
+use simulcast_protocol::api::USUAL_MTU;
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::probe::verdict::Finding;
 
 use super::conduct::{Choice, Notice, Order};
-use super::interface::towards;
+use super::interface::{mtu_towards, towards};
 use super::{Fetch, Inlet, Transport};
 use crate::http::HttpError;
 use crate::multicast::probe::why_not_reached;
@@ -48,6 +49,9 @@ pub enum MulticastError {
         /// How many chunks.
         missing: u32,
     },
+    /// It sends packets longer than the usual ones, and none of them comes.
+    #[error("the long packets of the multicast session to {0} do not reach this machine")]
+    TooLong(SocketAddr),
     /// It follows too slowly, and the others do not wait for it.
     #[error(
         "this machine takes less than half of what the others of the multicast session to {0} take, or loses too much"
@@ -71,6 +75,10 @@ impl MulticastError {
             ),
             Self::Receive(_) | Self::Ended { .. } => {
                 "start again: only what is missing is fetched; --transport auto fetches the rest by HTTP"
+                    .to_owned()
+            }
+            Self::TooLong(_) => {
+                "a switch on the way does not carry jumbo frames; set mtu = 1500 in server.toml of the image server"
                     .to_owned()
             }
             Self::Parted(_) => {
@@ -100,11 +108,15 @@ pub(super) fn over_multicast(
 ) -> Result<(), MulticastError> {
     let mut fruitless = 0;
     let (mut early, mut kept) = (order.offer.clone(), None);
+    let mut mtu = mtu_towards(order.client.server(), order.interface.as_ref());
     loop {
         let manifest = order.table.manifest();
         let offer = match early.take() {
             Some(offer) => offer,
-            None => order.client.session(manifest).map_err(MulticastError::Offer)?,
+            None => order
+                .client
+                .session(manifest, mtu)
+                .map_err(MulticastError::Offer)?,
         };
         tell(Sign::Joined(offer.wait));
         let before = fetch.tally(Transport::Multicast).chunks;
@@ -122,6 +134,10 @@ pub(super) fn over_multicast(
             End::Parted if order.choice == Choice::Auto => return Err(MulticastError::Parted(group)),
             End::Parted => MulticastError::Parted(group),
             End::Silent if summary.stats.announces == announces => MulticastError::NotReached(group, None),
+            End::Deaf => {
+                mtu = mtu.map(|mtu| mtu.min(USUAL_MTU));
+                MulticastError::TooLong(group)
+            }
             End::Silent | End::Gone | End::Finished(_) | End::Cancelled => {
                 MulticastError::Ended { group, missing }
             }
@@ -132,7 +148,7 @@ pub(super) fn over_multicast(
         }
         // That a session is over, or a server that is started again, is no bad sign: there is a new one.
         let good = match summary.end {
-            End::Finished(_) | End::Gone => fruitless <= 1,
+            End::Finished(_) | End::Gone | End::Deaf => fruitless <= 1,
             End::Silent => brought,
             End::Complete | End::Parted | End::Cancelled => false,
         };

@@ -1,6 +1,8 @@
 //! The address of an image server as people write it.
 
 use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use simulcast_protocol::api::PORT;
@@ -19,6 +21,17 @@ pub enum ParseUrlError {
     /// Something else.
     #[error("{0:?} is not the address of an image server: write http://HOST or http://HOST:PORT")]
     Form(String),
+}
+
+impl ServerUrl {
+    /// The addresses that its name stands for.
+    ///
+    /// # Errors
+    /// When it stands for none.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let authority = self.0.strip_prefix("http://").unwrap_or(&self.0);
+        Ok(authority.to_socket_addrs()?.collect())
+    }
 }
 
 impl FromStr for ServerUrl {
@@ -78,6 +91,17 @@ mod tests {
                 Ok(full.to_owned())
             );
         }
+    }
+
+    #[test]
+    fn names_stand_for_addresses() {
+        let addresses = |text: &str| text.parse::<ServerUrl>().unwrap().addresses();
+        assert_eq!(addresses("10.0.0.1").unwrap(), ["10.0.0.1:9440".parse().unwrap()]);
+        assert_eq!(
+            addresses("http://[fd00::1]:7").unwrap(),
+            ["[fd00::1]:7".parse().unwrap()]
+        );
+        assert!(addresses("no-such-name.invalid").is_err());
     }
 
     #[test]

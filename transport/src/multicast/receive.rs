@@ -1,6 +1,7 @@
 //! The receiver's run loop.
 
 mod config;
+mod deaf;
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -21,6 +22,7 @@ pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
 use super::wait::{Cancel, Clock, Waker};
 use crate::udp::batch::Receiving;
 use crate::udp::{control_speaker, group_receiver, receive_buffer};
+use deaf::Deaf;
 
 /// Chunks that wait for a worker, for each worker; what is beyond waits in the receiver's own memory budget.
 const QUEUE: usize = 2;
@@ -132,6 +134,9 @@ pub fn go_on(
     let given_up = ChunkSet::empty(table.count());
     let driver = Driver {
         heard: (receiver.stats().announces, clock.now()),
+        deaf: config
+            .deaf_after
+            .map(|limit| Deaf::new(limit, receiver.stats().packets)),
         receiver,
         clock,
         control,
@@ -266,6 +271,8 @@ struct Driver<'a> {
     gathers: bool,
     /// Announces, and when the last of them was noticed.
     heard: (u64, Time),
+    /// While it is not known whether data packets pass.
+    deaf: Option<Deaf>,
     end: Option<End>,
 }
 
@@ -346,6 +353,13 @@ impl Driver<'_> {
             break;
         }
         let now = self.clock.now();
+        if let Some(deaf) = &mut self.deaf {
+            match deaf.look(now, self.receiver.stats().packets, self.receiver.announced()) {
+                Some(true) => self.end = Some(End::Deaf),
+                Some(false) => self.deaf = None,
+                None => {}
+            }
+        }
         if now.since(self.filled.0) >= FILL {
             self.look(now);
         }

@@ -26,6 +26,8 @@ pub(super) struct Follower {
     outage: bool,
     /// What it could follow when it last could not, in bits per second.
     pub(super) limit: Option<u64>,
+    /// When it last said so.
+    pub(super) limited: Time,
     /// Whether its line carries less than half of what is sent.
     pub(super) far: bool,
     /// Share of the cuts of late for which its queues were a reason, in 255ths.
@@ -169,8 +171,9 @@ impl Follower {
     /// The rate is being cut: the sample that this receiver noticed loss in, if the cut is on trial for that.
     pub(super) fn begin_trial(&mut self) -> Option<Sample> {
         let counts = self.straggling.is_none() && self.limit.is_some();
-        self.trial = self.noticed.filter(|_| counts);
-        self.trial
+        let noticed = self.noticed.take().filter(|_| counts);
+        self.trial = noticed.or(self.trial);
+        noticed
     }
 
     /// Tells from the first sample after a cut whether the cut helped. If the line carried all it could before, it does

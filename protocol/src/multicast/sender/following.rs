@@ -81,7 +81,7 @@ pub(super) struct Following {
 #[derive(Debug, Clone, Copy, Default)]
 struct Cut {
     at: Option<Time>,
-    /// Packets after this one were sent at the new rate.
+    /// Packets after this one were sent after the last cut that is, or was, on trial.
     seq: u64,
     /// The rate before it, or before the first of several that are on trial, in bits per second.
     before: u64,
@@ -126,8 +126,10 @@ impl Following {
         let waits = cut.open && cut.at.is_some_and(|at| now.since(at) < TRIAL);
         let pressing = network.filter(|&limit| !waits || limit < rate / 10 * 8);
         let limit = [queues.filter(|_| settled), pressing].into_iter().flatten().min();
-        if limit.is_some() || sample.is_some() && !trouble {
-            follower.limit = limit;
+        if let Some(limit) = limit {
+            (follower.limit, follower.limited) = (Some(limit), now);
+        } else if sample.is_some() && !trouble {
+            follower.limit = None;
         }
         if trouble && follower.straggling.is_some() {
             follower.straggle(now);
@@ -193,9 +195,13 @@ impl Following {
                 .values_mut()
                 .for_each(|follower| follower.straggling = None);
         }
+        // A line that loses much is no better by another transport: what passes by still counts, and parity brings the
+        // rest when the others are done.
+        let lossy = |follower: &Follower| follower.own_loss > usual + STRAGGLER_LOSS_PPM;
         let late = |follower: &Follower| {
             let since = follower.straggling.map(|straggling| straggling.since);
-            since.is_some_and(|since| now.since(since) >= STRAGGLER_TIME.max(4 * period))
+            let long = since.is_some_and(|since| now.since(since) >= STRAGGLER_TIME.max(4 * period));
+            long && !lossy(follower)
         };
         let parted: Vec<ReceiverId> = self
             .each
@@ -218,6 +224,13 @@ impl Following {
             return Advice::Keep;
         }
         self.decided = now;
+        // What nobody says again counts no more.
+        let old = LEARNED.max(self.spared);
+        let stale = |follower: &&mut Follower| now.since(follower.limited) > old;
+        self.each
+            .values_mut()
+            .filter(stale)
+            .for_each(|follower| follower.limit = None);
         let limited = self.each.values().filter(|follower| follower.limit.is_some());
         let most = 2 * limited.count() > self.each.len();
         let slow = if most { self.median_limit() / 2 } else { 0 };
@@ -241,23 +254,25 @@ impl Following {
         for follower in self.each.values_mut() {
             trial = follower.begin_trial().or(trial);
         }
+        self.cut.at = Some(now);
         let open = trial.is_some();
-        if !open {
+        if open {
+            let chain = self.cut.open && !self.cut.helped;
+            self.cut = Cut {
+                at: Some(now),
+                seq: tx_seq,
+                before: if chain {
+                    self.cut.before
+                } else {
+                    rate.bits_per_second()
+                },
+                trial,
+                open,
+                helped: false,
+            };
+        } else {
             self.each.values_mut().for_each(Follower::blame);
         }
-        let chain = self.cut.open && !self.cut.helped;
-        self.cut = Cut {
-            at: Some(now),
-            seq: tx_seq,
-            before: if chain {
-                self.cut.before
-            } else {
-                rate.bits_per_second()
-            },
-            trial,
-            open,
-            helped: false,
-        };
         let cause = if open { Cause::Network } else { Cause::Queues };
         Advice::Cut(Rate::from_bits_per_second(target), cause)
     }

@@ -218,7 +218,7 @@ fn a_port_at_two_thirds_is_waited_for() {
 }
 
 #[test]
-fn one_line_that_loses_much_is_left_to_another_transport() {
+fn one_line_that_loses_much_waits_for_the_others() {
     let bad = Line {
         loss: 300_000,
         ..GOOD
@@ -227,7 +227,13 @@ fn one_line_that_loses_much_is_left_to_another_transport() {
     model.run(Duration::from_millis(500));
     let found = model.run(seconds(3));
     assert!(found > 980, "{found}");
-    assert_eq!(model.parted, [2]);
+    assert!(model.following.is_straggler(ReceiverId(2)) && model.parted.is_empty());
+    for done in [0, 1] {
+        model.lines[done] = None;
+        model.following.forget(ReceiverId(u64::try_from(done).unwrap()));
+    }
+    model.run(seconds(1));
+    assert!(!model.following.is_straggler(ReceiverId(2)), "now it is its turn");
 }
 
 #[test]

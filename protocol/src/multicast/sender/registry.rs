@@ -30,6 +30,10 @@ pub struct Peer {
     /// When it was last heard.
     pub heard: Time,
     last_seq: u64,
+    /// The packets sent, and received, when it was first heard and knew of any.
+    first: Option<(u64, u64)>,
+    /// Highest packet number that it saw or that was announced to it.
+    tx_seq: u64,
 }
 
 /// What a report changed.
@@ -63,7 +67,7 @@ impl Registry {
             if self.peers.len() >= RECEIVERS {
                 return Heard::Crowd;
             }
-            self.put(report.receiver, None, Peer::new(now, now, report));
+            self.put(report.receiver, None, Peer::new(now, None, report));
             return Heard::Joined;
         };
         // Whoever said that it is done has nothing more to ask for under this number.
@@ -81,7 +85,7 @@ impl Registry {
             );
             return Heard::Parted;
         }
-        self.put(report.receiver, Some(old), Peer::new(now, old.joined, report));
+        self.put(report.receiver, Some(old), Peer::new(now, Some(&old), report));
         match (old.alive, old.missing > 0 && report.done()) {
             (_, true) => Heard::Done,
             (false, false) => Heard::Joined,
@@ -171,7 +175,19 @@ impl Registry {
 }
 
 impl Peer {
-    fn new(now: Time, joined: Time, report: &Report) -> Self {
+    /// Packets sent since it was first heard that did not come, in millionths of them; those that its socket dropped
+    /// among them.
+    pub fn loss_ppm(&self) -> u32 {
+        let Some((tx_seq, received)) = self.first else {
+            return 0;
+        };
+        let sent = self.tx_seq.saturating_sub(tx_seq);
+        let lost = sent.saturating_sub(self.received.saturating_sub(received));
+        let share = u128::from(lost) * 1_000_000 / u128::from(sent.max(1));
+        u32::try_from(share).unwrap_or(1_000_000)
+    }
+
+    fn new(now: Time, old: Option<&Self>, report: &Report) -> Self {
         Self {
             alive: true,
             parted: false,
@@ -179,9 +195,13 @@ impl Peer {
             received: report.received,
             drops: report.drops,
             fill: report.fill,
-            joined,
+            joined: old.map_or(now, |old| old.joined),
             heard: now,
             last_seq: report.seq,
+            first: old
+                .and_then(|old| old.first)
+                .or((!report.join).then_some((report.tx_seq, report.received))),
+            tx_seq: report.tx_seq,
         }
     }
 }

@@ -40,6 +40,8 @@ struct Slot {
     sources: u16,
     /// Times that it was asked for since it was last sent: how many want it, and for how long.
     asks: u16,
+    /// Who asked since then: a bit for each of 32 classes of receivers.
+    askers: u32,
     /// Whether its source symbols were all sent once.
     sent: bool,
     /// Parity symbols that follow the source symbols unasked.
@@ -78,6 +80,8 @@ pub(super) struct Ask {
     pub(super) deficit: u16,
     /// Highest packet number that the receiver had seen when it wrote this.
     pub(super) tx_seq: u64,
+    /// The receiver's class, as a bit.
+    pub(super) class: u32,
 }
 
 #[derive(Debug)]
@@ -91,7 +95,8 @@ pub(super) struct Wants {
     expired: u64,
     /// Parity sent unasked with chunks that are sent whole, in 65,536ths of their source symbols.
     unasked: u32,
-    crowd: bool,
+    /// Receivers that lack something.
+    lacking: u32,
 }
 
 impl Wants {
@@ -102,6 +107,7 @@ impl Wants {
             next_parity: 0,
             sources: 0,
             asks: 0,
+            askers: 0,
             sent: false,
             unasked: 0,
             asked_at: Time::ZERO,
@@ -116,18 +122,19 @@ impl Wants {
             expected: 1,
             expired: 0,
             unasked: 0,
-            crowd: false,
+            lacking: 0,
         }
     }
 
-    /// So many receivers take part. In a crowd hardly a chunk reaches everybody at once: parity for what the worst of
+    /// So many receivers lack something. In a crowd hardly a chunk reaches everybody at once: parity for what the worst of
     /// them usually lacks goes along unasked, which costs what the answer would, and spares a thousand NAKs.
     pub(super) fn set_receivers(&mut self, receivers: u32) {
-        self.crowd = receivers >= CROWD;
+        self.lacking = receivers;
     }
 
     /// Takes a want for a chunk of `sources` source symbols. The chunk must exist.
     pub(super) fn ask(&mut self, now: Time, ask: Ask, sources: u16) -> Answer {
+        let lacking = self.lacking;
         let slot = self.slot(ask.chunk);
         if slot.state == State::Unreadable {
             return Answer::Unreadable;
@@ -143,15 +150,20 @@ impl Wants {
         };
         slot.asked_at = now;
         slot.asks = slot.asks.saturating_add(1);
+        slot.askers |= ask.class;
         slot.deficit = slot.deficit.max(deficit);
-        if slot.state == State::Free {
-            // A few symbols go at once. What takes all source symbols waits for its round: others lack chunks entirely
-            // as well, and whoever joins late lacks most of sixteen that are under way.
-            let much = deficit > PARITY_DEFICIT;
-            slot.state = if much { State::Whole } else { State::Repair };
-            if much {
+        // What takes all source symbols waits for its round when a minority lacks it: others lack chunks entirely, and
+        // whoever joins late lacks most of sixteen that are under way. When most lack it, it goes at once, or they
+        // would have to keep what they have of too many chunks.
+        let few = slot.deficit > PARITY_DEFICIT
+            && (slot.deficit == WHOLE || 2 * slot.askers.count_ones() <= lacking.min(32));
+        let waits = slot.state == State::Whole;
+        if slot.state == State::Free || waits && !few {
+            slot.state = if few { State::Whole } else { State::Repair };
+            if few {
                 self.whole.insert(ask.chunk);
             } else {
+                self.whole.remove(ask.chunk);
                 self.repairs.insert((now + AGGREGATION, ask.chunk));
             }
         }
@@ -221,7 +233,7 @@ impl Wants {
         let slot = self.slot(chunk);
         let deficit = std::mem::take(&mut slot.deficit);
         slot.state = State::Active;
-        slot.asks = 0;
+        (slot.asks, slot.askers) = (0, 0);
         if parity {
             let before = slot.next_parity;
             let (first, count) = (sources + before, with_reserve(deficit));
@@ -242,7 +254,7 @@ impl Wants {
         let again = std::mem::replace(&mut slot.sent, true);
         let unasked = std::mem::take(&mut slot.unasked);
         slot.next_parity = slot.next_parity.max(unasked);
-        self.unasked = if self.crowd {
+        self.unasked = if self.lacking >= CROWD {
             self.unasked - self.unasked / 64
         } else {
             0
@@ -361,6 +373,7 @@ mod tests {
             chunk,
             deficit,
             tx_seq,
+            class: 1,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::id::ManifestId;
+use simulcast_protocol::limits::SYMBOL_BYTES;
 use simulcast_protocol::multicast::{
     self as protocol, ChunkSet, Geometry, Reason, ReceiverId, ReceiverKeys, ReceiverStats, SessionId,
     TableError,
@@ -49,6 +50,8 @@ pub struct ReceiverConfig {
     pub workers: usize,
     /// Time without a word of the sender after which it counts as lost.
     pub silence: Duration,
+    /// Time after which it ends when data is sent and none comes; `None` for never.
+    pub deaf_after: Option<Duration>,
     /// The first word comes at random within this time.
     pub join_spread: Duration,
 }
@@ -101,6 +104,8 @@ pub enum End {
     /// The sender's machine has closed the port for reports, and nothing is heard of the sender: it was killed, or the offer
     /// was of a session that is over.
     Gone,
+    /// The sender is heard, but none of its data packets: they are too long for some link on the way.
+    Deaf,
     /// This receiver follows too slowly, and the sender does not wait for it.
     Parted,
     /// The caller asked for it.
@@ -120,6 +125,9 @@ pub struct ReceiverSummary {
     pub drops: u64,
 }
 
+/// Packets longer than the usual ones do not pass everywhere; a hundred of them and a second tell.
+const DEAF: Duration = Duration::from_secs(1);
+
 impl ReceiverConfig {
     /// Takes up an offer on `interface`.
     pub fn new(interface: Interface, offer: &SessionOffer) -> Self {
@@ -135,6 +143,7 @@ impl ReceiverConfig {
             memory: 96 << 20,
             workers: 2,
             silence: Duration::from_secs(3),
+            deaf_after: (offer.symbol > SYMBOL_BYTES).then_some(DEAF),
             join_spread: Duration::from_millis(50),
         }
     }
