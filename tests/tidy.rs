@@ -72,7 +72,8 @@ fn every_tracked_file_is_tidy() {
     let read_text = |name: &str| fs::read_to_string(root.join(Path::new(name))).ok();
     let texts = names.iter().filter_map(|name| Some((*name, read_text(name)?)));
     let faults: Vec<String> = texts
-        .filter(|(name, _)| *name != "Cargo.lock")
+        // Nobody wrote what a fuzzer found.
+        .filter(|(name, _)| *name != "Cargo.lock" && !name.contains("/corpus/"))
         .flat_map(|(name, text)| faults(name, &text))
         .collect();
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
