@@ -11,8 +11,8 @@ use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::limits::SYMBOL_BYTES;
 use simulcast_protocol::multicast::limits::SEGMENTS;
 use simulcast_protocol::multicast::{
-    ChunkSet, Geometry, Receiver, ReceiverConfig, ReceiverEvent, ReceiverId, Sender, SenderConfig, SessionId,
-    SessionKey, Time,
+    ChunkSet, Decoder, Geometry, Receiver, ReceiverConfig, ReceiverEvent, ReceiverId, Sender, SenderConfig,
+    SessionId, SessionKey, Time,
 };
 use simulcast_protocol::units::Rate;
 use simulcast_transport::multicast::ChunkSource as _;
@@ -37,6 +37,7 @@ struct Session {
     frame: Duration,
     gather: Duration,
     decode: Duration,
+    decoder: Decoder,
 }
 
 /// Times the stages of a session in which the receiver loses so much.
@@ -120,6 +121,7 @@ impl Session {
             frame: Duration::ZERO,
             gather: Duration::ZERO,
             decode: Duration::ZERO,
+            decoder: Decoder::default(),
         })
     }
 
@@ -173,7 +175,7 @@ impl Session {
             if let ReceiverEvent::Gathered(gathered) = event {
                 let index = gathered.index();
                 let start = processor_time();
-                let bytes = gathered.decode()?;
+                let bytes = gathered.decode_with(&mut self.decoder)?;
                 self.decode += processor_time() - start;
                 let id = self.table.get(index).map(|info| info.id);
                 ensure!(

@@ -25,7 +25,7 @@ pub mod time;
 
 mod pace;
 
-pub use fec::{Gathered, Parity};
+pub use fec::{Decoder, Gathered, Parity};
 pub use key::{ReceiverId, ReceiverKeys, SessionId, SessionKey, TagKey};
 pub use packet::Reason;
 pub use receiver::{Receiver, ReceiverConfig, ReceiverEvent};

@@ -1,6 +1,10 @@
 //! The code: parity symbols of a chunk, and a chunk from any K of its symbols.
 
-use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
+mod decoder;
+
+use reed_solomon_simd::ReedSolomonEncoder;
+
+pub use decoder::Decoder;
 
 use crate::limits::PARITY;
 use crate::multicast::table::{Geometry, PARITY_SYMBOLS};
@@ -81,7 +85,7 @@ impl Symbols {
             len: geometry.chunk_bytes(index),
             sources,
             source_count: 0,
-            source: vec![0; usize::from(sources) * symbol],
+            source: Vec::with_capacity(usize::from(sources) * symbol),
             parity: Vec::new(),
             parity_numbers: Vec::new(),
             seen: vec![0; usize::from(sources + PARITY_SYMBOLS).div_ceil(64)],
@@ -100,8 +104,7 @@ impl Symbols {
         }
         self.seen[word] |= bit;
         if number < self.sources {
-            let start = usize::from(number) * self.symbol;
-            self.source[start..start + self.symbol].copy_from_slice(payload);
+            self.put(usize::from(number) * self.symbol, payload);
             self.source_count += 1;
         } else {
             let missing = self.growth(number);
@@ -110,6 +113,19 @@ impl Symbols {
             self.parity_numbers.push(number - self.sources);
         }
         Some(true)
+    }
+
+    /// Puts a source symbol where it belongs. They come in order, but for what is lost or late, so that the buffer grows
+    /// with them and is not cleared before.
+    fn put(&mut self, start: usize, payload: &[u8]) {
+        if start > self.source.len() {
+            self.source.resize(start, 0);
+        }
+        if start == self.source.len() {
+            self.source.extend_from_slice(payload);
+        } else {
+            self.source[start..start + payload.len()].copy_from_slice(payload);
+        }
     }
 
     /// Symbols that lack until the chunk can be made.
@@ -137,27 +153,6 @@ impl Symbols {
     fn has(&self, number: u16) -> bool {
         self.seen[usize::from(number / 64)] & 1 << (number % 64) != 0
     }
-
-    /// Fills in the source symbols that lack, by way of the code.
-    fn restore(&mut self) -> Result<(), reed_solomon_simd::Error> {
-        let mut decoder = ReedSolomonDecoder::new(self.sources.into(), PARITY, self.symbol)?;
-        for number in (0..self.sources).filter(|&number| self.has(number)) {
-            let start = usize::from(number) * self.symbol;
-            decoder.add_original_shard(number.into(), &self.source[start..start + self.symbol])?;
-        }
-        for (number, parity) in self
-            .parity_numbers
-            .iter()
-            .zip(self.parity.chunks_exact(self.symbol))
-        {
-            decoder.add_recovery_shard(usize::from(*number), parity)?;
-        }
-        let result = decoder.decode()?;
-        for (number, restored) in result.restored_original_iter() {
-            self.source[number * self.symbol..][..self.symbol].copy_from_slice(restored);
-        }
-        Ok(())
-    }
 }
 
 /// K distinct symbols of a chunk: enough to make it. Nothing is verified yet.
@@ -182,11 +177,16 @@ impl Gathered {
         self.symbols.source_count == self.symbols.sources
     }
 
-    /// The chunk's bytes; without loss the buffer itself, otherwise some 1.3 GB a second are decoded. The caller
-    /// must check that they have the chunk's hash.
-    pub fn decode(mut self) -> Result<Vec<u8>, DecodeError> {
+    /// As [`decode_with`](Self::decode_with) a decoder that is made for this one chunk.
+    pub fn decode(self) -> Result<Vec<u8>, DecodeError> {
+        self.decode_with(&mut Decoder::default())
+    }
+
+    /// The chunk's bytes; without loss the buffer itself, otherwise some 3 GB a second are decoded where 1 % lacks, 0.8
+    /// where 5 % do. The caller must check that they have the chunk's hash.
+    pub fn decode_with(mut self, decoder: &mut Decoder) -> Result<Vec<u8>, DecodeError> {
         if !self.is_whole() {
-            self.symbols.restore().map_err(|source| DecodeError {
+            decoder.restore(&mut self.symbols).map_err(|source| DecodeError {
                 index: self.index,
                 source,
             })?;

@@ -14,7 +14,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::multicast::{
-    ChunkSet, ChunkTable, Gathered, Geometry, Receiver, ReceiverEvent, Time,
+    ChunkSet, ChunkTable, Decoder, Gathered, Geometry, Receiver, ReceiverEvent, Time,
 };
 
 pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
@@ -216,11 +216,12 @@ fn judge(
     waker: &Waker,
 ) {
     let _alarm = Alarm(verdict, waker);
+    let mut decoder = Decoder::default();
     for gathered in todo {
         let index = gathered.index();
         let id = table.get(index).map(|info| info.id);
         let found = if sink.wanted(index) {
-            match gathered.decode() {
+            match gathered.decode_with(&mut decoder) {
                 Ok(bytes) if Some(ChunkId::of(&bytes)) == id => match sink.deliver(index, bytes) {
                     Ok(()) => Verdict::Accepted(index),
                     Err(error) => Verdict::Failed(error),
