@@ -24,6 +24,9 @@ use reporter::Reporter;
 
 /// Data packets that may come in ahead of what the announced rate explains.
 const AHEAD_PACKETS: u64 = 4_096;
+/// How many times the announced rate the present one may be: a rate that nothing bounds yet rises fourfold between two
+/// announces.
+const RISING: u64 = 8;
 
 /// What a receiver must know to take part.
 #[derive(Debug, Clone)]
@@ -328,7 +331,7 @@ impl Receiver {
         let wire = u64::try_from(self.config.geometry.packet_bytes()).unwrap_or(0) + WIRE_OVERHEAD_BYTES;
         let packet = heard.rate.time_for(wire).as_nanos().max(1);
         let since = now.since(heard.at).as_nanos() / packet;
-        let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_mul(2);
+        let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_mul(RISING);
         tx_seq <= heard.tx_seq.saturating_add(since).saturating_add(AHEAD_PACKETS)
     }
 

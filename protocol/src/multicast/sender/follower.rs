@@ -124,9 +124,9 @@ impl Follower {
     /// What its queues can take, if that is less than `rate`.
     pub(super) fn queues(&self, fill: u8, drops: u64, rate: u64) -> Option<u64> {
         let percent = match fill {
-            FILL_FULL.. => 70,
-            _ if drops > 0 => 80,
-            FILL_HIGH.. => 90,
+            FILL_FULL.. => 50,
+            _ if drops > 0 => 75,
+            FILL_HIGH.. => 85,
             _ => return None,
         };
         Some(rate / 100 * percent)
