@@ -112,7 +112,7 @@ impl Schedule {
 }
 
 impl Window {
-    /// How often one of so many machines gets packets by unicast, so that all together take no more than [`FULL`] would.
+    /// How often one of so many machines gets packets by unicast, so that all together take no more than 16 in every round would.
     pub fn unicast_for(machines: usize) -> u32 {
         let divisors = [1, 2, 4, 5, 10, 20];
         let found = divisors
