@@ -92,15 +92,10 @@ impl TagKey {
         packet.extend_from_slice(&tag);
     }
 
-    /// The bytes before the tag, when the tag is right. Comparing takes the same time wherever they differ.
+    /// The bytes before the tag, when the tag is right.
     pub fn open<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
         let (body, tag) = packet.split_at_checked(packet.len().checked_sub(TAG_BYTES)?)?;
-        let differ = self
-            .tag(body)
-            .iter()
-            .zip(tag)
-            .fold(0, |all, (a, b)| all | (a ^ b));
-        (differ == 0).then_some(body)
+        same(&self.tag(body), tag).then_some(body)
     }
 
     /// The tag of a data packet of these two parts.
@@ -114,10 +109,9 @@ impl TagKey {
         tag
     }
 
-    /// Whether `tag` is that of a data packet. Comparing takes the same time wherever they differ.
+    /// Whether `tag` is that of a data packet.
     pub(crate) fn is_data_tag(&self, tag: &[u8; DATA_TAG_BYTES], head: &[u8], payload: &[u8]) -> bool {
-        let right = self.data_tag(head, payload);
-        right.iter().zip(tag).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+        same(&self.data_tag(head, payload), tag)
     }
 
     fn tag(&self, body: &[u8]) -> [u8; TAG_BYTES] {
@@ -126,6 +120,11 @@ impl TagKey {
         tag.copy_from_slice(&hash.as_bytes()[..TAG_BYTES]);
         tag
     }
+}
+
+/// Whether two tags of one length are equal. It takes the same time wherever they differ.
+fn same(right: &[u8], tag: &[u8]) -> bool {
+    right.iter().zip(tag).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
 macro_rules! secret {

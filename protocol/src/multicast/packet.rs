@@ -90,7 +90,7 @@ pub fn peek(packet: &[u8]) -> Result<(Kind, SessionId), Malformed> {
 const FLAG: u8 = 1;
 
 /// Whether a packet that [`peek`] took has the flag.
-pub(crate) fn flagged(packet: &[u8]) -> bool {
+fn flagged(packet: &[u8]) -> bool {
     packet.get(1).is_some_and(|flags| flags & FLAG != 0)
 }
 

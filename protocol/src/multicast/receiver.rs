@@ -12,7 +12,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::multicast::fec::Gathered;
 use crate::multicast::key::{ReceiverId, ReceiverKeys, SessionId, TagKey};
-use crate::multicast::limits::{NAK_RETRY, QUIET_PACKETS, SAMPLE_PACKETS, SAMPLE_TIME, WIRE_OVERHEAD_BYTES};
+use crate::multicast::limits::{NAK_RETRY, QUIET_PACKETS, SAMPLE_PACKETS, SAMPLE_TIME};
 use crate::multicast::packet::{self, Announce, Data, Fin, Kind, Malformed, Phase, Reason, Report};
 use crate::multicast::set::ChunkSet;
 use crate::multicast::stats::ReceiverStats;
@@ -270,9 +270,8 @@ impl Receiver {
 
     fn on_data(&mut self, now: Time, packet: &[u8]) -> Result<(), Malformed> {
         let data = Data::decode(packet)?;
-        if Data::check(packet, &self.data_key).is_none_or(|right| !right)
-            && (self.tagged || packet::flagged(packet))
-        {
+        // Without a tag a packet is taken as long as none is asked for; a wrong one never.
+        if !Data::check(packet, &self.data_key).unwrap_or(!self.tagged) {
             self.stats.refused.tag += 1;
             return Ok(());
         }
@@ -324,11 +323,11 @@ impl Receiver {
         self.reporter.on_loss(now, lost.saturating_mul(1_000_000) / sent);
     }
 
-    /// Whether a packet number can be, by the last announce. Data packets carry no tag, and a forged number that were
-    /// believed would make this receiver's reports claim what the sender has not sent.
+    /// Whether a packet number can be, by the last announce. Data packets usually carry no tag, and a forged number that
+    /// were believed would make this receiver's reports claim what the sender has not sent.
     fn plausible(&self, now: Time, tx_seq: u64) -> bool {
         let Some(heard) = self.heard else { return true };
-        let wire = u64::try_from(self.config.geometry.packet_bytes()).unwrap_or(0) + WIRE_OVERHEAD_BYTES;
+        let wire = self.config.geometry.wire_bytes();
         let packet = heard.rate.time_for(wire).as_nanos().max(1);
         let since = now.since(heard.at).as_nanos() / packet;
         let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_mul(RISING);

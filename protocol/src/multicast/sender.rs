@@ -316,7 +316,7 @@ impl Sender {
             rate: self.rate.rate(),
             tx_seq: self.tx_seq,
             history: &self.history,
-            wire: u64_from(self.config.geometry.packet_bytes()) + WIRE_OVERHEAD_BYTES,
+            wire: self.config.geometry.wire_bytes(),
         };
         let advice = self.following.on_report(&sending, report);
         self.take_advice(now, advice);
@@ -338,8 +338,7 @@ impl Sender {
             self.following.forget(id);
             self.event(SenderEvent::Silent(id));
         }
-        let wire = u64_from(self.config.geometry.packet_bytes()) + WIRE_OVERHEAD_BYTES;
-        let sent = self.history.lately(now, wire);
+        let sent = self.history.lately(now, self.config.geometry.wire_bytes());
         let (advice, parted) = self.following.census(now, sent, self.registry.report_period());
         self.take_advice(now, advice);
         for id in parted {

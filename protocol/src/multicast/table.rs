@@ -137,6 +137,11 @@ impl Geometry {
         super::limits::DATA_HEADER_BYTES + self.symbol
     }
 
+    /// Bytes that a data packet takes on an Ethernet wire, as the rate counts them (protocol.md 9.1).
+    pub fn wire_bytes(&self) -> u64 {
+        u64::try_from(self.packet_bytes()).unwrap_or(u64::MAX) + super::limits::WIRE_OVERHEAD_BYTES
+    }
+
     /// Stored bytes of a chunk; 0 when there is no such chunk.
     pub fn chunk_bytes(&self, index: u32) -> usize {
         self.table

@@ -3,7 +3,7 @@
 use super::announcer::View;
 use super::window::Pick;
 use super::{Sender, SenderEvent, State, Transmit, u64_from};
-use crate::multicast::limits::{BATCH_TIME, FINS, SEGMENTS, WIRE_OVERHEAD_BYTES};
+use crate::multicast::limits::{BATCH_TIME, FINS, SEGMENTS};
 use crate::multicast::packet::{Data, Phase, Reason};
 use crate::multicast::time::Time;
 
@@ -44,7 +44,7 @@ impl Sender {
 
     /// Packets of one batch: what the driver takes, and not more than go in [`BATCH_TIME`].
     fn batch_packets(&self, segment: usize) -> usize {
-        let wire = u64_from(segment) + WIRE_OVERHEAD_BYTES;
+        let wire = self.config.geometry.wire_bytes();
         let per_packet = self.rate.rate().time_for(wire).as_nanos().max(1);
         let paced = usize::try_from(BATCH_TIME.as_nanos() / per_packet).unwrap_or(usize::MAX);
         let datagram = 65_507 / segment;

@@ -126,8 +126,8 @@ impl Wants {
         }
     }
 
-    /// So many receivers lack something. In a crowd hardly a chunk reaches everybody at once: parity for what the worst of
-    /// them usually lacks goes along unasked, which costs what the answer would, and spares a thousand NAKs.
+    /// So many receivers lack something. From [`CROWD`] on hardly a chunk reaches everybody at once: parity for what the
+    /// worst of them usually lacks goes along unasked, which costs what the answer would, and spares a thousand NAKs.
     pub(super) fn set_receivers(&mut self, receivers: u32) {
         self.lacking = receivers;
     }
@@ -155,12 +155,11 @@ impl Wants {
         // What takes all source symbols waits for its round when a minority lacks it: others lack chunks entirely, and
         // whoever joins late lacks most of sixteen that are under way. When most lack it, it goes at once, or they
         // would have to keep what they have of too many chunks.
-        let few = slot.deficit > PARITY_DEFICIT
+        let later = slot.deficit > PARITY_DEFICIT
             && (slot.deficit == WHOLE || 2 * slot.askers.count_ones() <= lacking.min(32));
-        let waits = slot.state == State::Whole;
-        if slot.state == State::Free || waits && !few {
-            slot.state = if few { State::Whole } else { State::Repair };
-            if few {
+        if slot.state == State::Free || slot.state == State::Whole && !later {
+            slot.state = if later { State::Whole } else { State::Repair };
+            if later {
                 self.whole.insert(ask.chunk);
             } else {
                 self.whole.remove(ask.chunk);
@@ -240,7 +239,8 @@ impl Wants {
             slot.next_parity += count;
             self.expected = deficit.max(self.expected - self.expected / 8).max(1);
             let right = (u32::from(before + deficit) << 16) / u32::from(sources.max(1));
-            self.unasked += right.saturating_sub(self.unasked) / 8;
+            // Of a chunk of a few symbols the answer can be more than the chunk; as much again is the most for all.
+            self.unasked += right.min(1 << 16).saturating_sub(self.unasked) / 8;
             return Turn {
                 first,
                 count,
@@ -447,6 +447,22 @@ mod tests {
             "both are older than two seconds"
         );
         assert_eq!((wants.expired(), wants.waiting()), (2, 0));
+    }
+
+    #[test]
+    fn chunks_of_a_few_symbols_raise_what_goes_unasked_no_further_than_to_as_much_again() {
+        let mut wants = Wants::new(2);
+        wants.set_receivers(CROWD);
+        for _ in 0..250 {
+            wants.ask(ms(0), ask(0, 1, u64::MAX), 2);
+            assert_eq!(wants.next_repair(ms(4)), Some(0));
+            wants.activate(0, 2);
+            wants.sent(0, 1, true);
+        }
+        wants.ask(ms(9), ask(1, WHOLE, u64::MAX), 4_096);
+        assert_eq!(wants.next_whole(ms(9), HOUR), Some(1));
+        let turn = wants.activate(1, 4_096);
+        assert_eq!((turn.first, turn.count), (0, 4_096 + UNASKED));
     }
 
     #[test]
