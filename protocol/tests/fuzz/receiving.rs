@@ -13,7 +13,7 @@ use simulcast_protocol::multicast::{
 };
 use simulcast_protocol::units::Rate;
 
-use super::script::{CALLS, Clock, SESSION, Script, image, key, rng};
+use super::script::{Clock, SESSION, Script, drive, image, key, rng};
 
 /// Reports in one moment at most.
 const BURST: usize = 100;
@@ -36,15 +36,7 @@ struct World {
 }
 
 pub(crate) fn run(bytes: &[u8]) {
-    let mut script = Script::new(bytes);
-    let mut world = World::new(&mut script);
-    for _ in 0..CALLS {
-        if script.is_over() {
-            break;
-        }
-        world.call(&mut script);
-        world.drain();
-    }
+    drive(bytes, World::new, World::call, World::drain);
 }
 
 impl World {

@@ -9,12 +9,30 @@ use simulcast_protocol::id::{ChunkId, ManifestId};
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable, Geometry, SessionId, SessionKey, Time};
 
 /// Calls of one run at most: longer ones find nothing more and take the time.
-pub(crate) const CALLS: usize = 1_000;
+const CALLS: usize = 1_000;
 
 pub(crate) const SESSION: SessionId = SessionId(7);
 
 pub(crate) fn key() -> SessionKey {
     SessionKey::from_bytes([5; 32])
+}
+
+/// Makes a world as the string says, and calls into it as the rest says; after each call what it wants is drained.
+pub(crate) fn drive<W>(
+    bytes: &[u8],
+    new: fn(&mut Script<'_>) -> W,
+    call: fn(&mut W, &mut Script<'_>),
+    drain: fn(&mut W),
+) {
+    let mut script = Script::new(bytes);
+    let mut world = new(&mut script);
+    for _ in 0..CALLS {
+        if script.is_over() {
+            break;
+        }
+        call(&mut world, &mut script);
+        drain(&mut world);
+    }
 }
 
 /// What is left of the string.

@@ -11,7 +11,7 @@ use simulcast_protocol::multicast::{
 };
 use simulcast_protocol::units::Rate;
 
-use super::script::{CALLS, Clock, SESSION, Script, image, key};
+use super::script::{Clock, SESSION, Script, drive, image, key};
 
 /// Transmissions in one moment at most: far more than the credit of pacing holds.
 const BURST: usize = 10_000;
@@ -34,15 +34,7 @@ struct World {
 }
 
 pub(crate) fn run(bytes: &[u8]) {
-    let mut script = Script::new(bytes);
-    let mut world = World::new(&mut script);
-    for _ in 0..CALLS {
-        if script.is_over() {
-            break;
-        }
-        world.call(&mut script);
-        world.drain();
-    }
+    drive(bytes, World::new, World::call, World::drain);
 }
 
 impl World {
