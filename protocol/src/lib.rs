@@ -9,6 +9,7 @@
 pub mod api;
 pub mod control;
 pub mod id;
+pub mod install;
 pub mod limits;
 pub mod multicast;
 pub mod name;
