@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize, Serializer};
+
 /// Authorises whoever presents it: 32 random bytes, written as 64 hexadecimal digits. It prints nowhere by accident.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Token([u8; 32]);
 
 /// A text that is no token. It does not repeat the text, which may be a token with a slip of the pen.
@@ -43,6 +46,28 @@ impl Token {
     fn same(&self, other: &Self) -> bool {
         let differ = self.0.iter().zip(&other.0).fold(0, |all, (a, b)| all | (a ^ b));
         std::hint::black_box(differ) == 0
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.same(other)
+    }
+}
+
+impl Eq for Token {}
+
+impl Serialize for Token {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.reveal())
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = ParseTokenError;
+
+    fn try_from(text: String) -> Result<Self, ParseTokenError> {
+        text.parse()
     }
 }
 
