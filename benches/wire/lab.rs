@@ -46,6 +46,7 @@ impl Lab {
         lab.forget_firewall()?;
         if case.path != Path::Whole {
             lab.sender.set_offload(Offload::Segmented)?;
+            lab.receivers.iter().try_for_each(Namespace::set_coalescing)?;
         }
         if let Some(rate) = case.rate {
             lab.sender.set_uplink_rate(rate)?;

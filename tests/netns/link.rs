@@ -141,6 +141,20 @@ impl Namespace {
         Ok(())
     }
 
+    /// Has the machine's device put received packets together again (GRO), as drivers of network cards do unless told
+    /// otherwise. A virtual link does so only when its other end has no TCP segmentation: it takes that for a sign that
+    /// what comes may never be a large packet cut up needlessly.
+    ///
+    /// # Errors
+    /// When `ethtool` refuses.
+    pub fn set_coalescing(&self) -> Result<()> {
+        let port = ["ip", "netns", "exec", &self.switch, "ethtool", "-K", &self.name, "tso", "off"];
+        run(command(port[0]).args(&port[1..]))
+            .and_then(|_| run(self.command("ethtool").args(["-K", INTERFACE, "gro", "on"])))
+            .with_context(|| format!("have {} put packets together", self.name))?;
+        Ok(())
+    }
+
     /// Takes the cable out or puts it in: the port of the bridge goes down or up, and forwards again on return.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::units::Rate;
+
 /// Bytes before the symbol in a data packet: 32 and 1,440 fill an Ethernet frame of 1,500 bytes exactly.
 pub const DATA_HEADER_BYTES: usize = 32;
 
@@ -72,7 +74,13 @@ pub const REPORTS_PER_SECOND: u32 = 200;
 
 /// Time between two regular reports of one receiver at least, however few receivers there are: as fast as the rate
 /// should follow what they can.
-pub const REPORT_PERIOD_MIN: Duration = Duration::from_millis(50);
+pub const REPORT_PERIOD_MIN: Duration = Duration::from_millis(10);
+
+/// The same for five receivers and more, and for all at a rate below [`REPORT_RATE`].
+pub const REPORT_PERIOD_USUAL: Duration = Duration::from_millis(50);
+
+/// The rate from which on a hundred reports a second are less than a thousandth of the data.
+pub const REPORT_RATE: Rate = Rate::from_bits_per_second(100_000_000);
 
 /// Time between two urgent reports of one receiver at least (fill or drops rising), for groups of up to 20.
 pub const URGENT_PERIOD_MIN: Duration = Duration::from_millis(20);
@@ -115,7 +123,8 @@ pub const REJECTIONS: u8 = 2;
 /// Announcements of the end, and the time between them: 10 over one second reach a receiver at 30 % loss for certain.
 pub const FINS: (u32, Duration) = (10, Duration::from_millis(100));
 
-/// Final reports of a receiver, and the time between them. A lost one costs the session only the silence bound.
+/// Final reports of a receiver at most, and the time between them, until an announce says that one was heard. When all
+/// are lost, that costs the session only the silence bound.
 pub const DONE_REPORTS: (u32, Duration) = (4, Duration::from_millis(30));
 
 /// Events that may wait for the driver. Past this the oldest joining and parting notices are dropped.
@@ -126,6 +135,10 @@ pub const REPORT_CHUNKS: usize = BITMAP_BYTES * 8;
 
 /// Queues as full as this (30 %) make a receiver say so at once, and slow the sender.
 pub const FILL_HIGH: u8 = 77;
+
+/// With so much of a receiver's memory (50 %) taken by chunks whose hash is to be checked, it takes no more packets: the rest
+/// is for the chunks that are being sent.
+pub const FILL_JUDGED: u8 = 128;
 
 /// With queues as full as this (70 %) a receiver is about to lose what comes.
 pub const FILL_FULL: u8 = 179;
@@ -151,6 +164,9 @@ pub const STRAGGLER_CALM: Duration = Duration::from_millis(500);
 
 /// Stragglers that one announce sends away.
 pub const PARTED: usize = 16;
+
+/// Receivers whose last word one announce confirms: with everything else that it may hold, it stays one packet.
+pub const CONFIRMED: usize = 32;
 
 /// How often each of them is told.
 pub const PARTED_TIMES: u32 = 10;

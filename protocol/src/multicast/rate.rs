@@ -12,7 +12,7 @@ use super::time::Time;
 use crate::units::Rate;
 
 /// Rate at which a session begins whose maximum is higher. On a network of 10 Mbit/s it costs half a megabyte until the
-/// first report; from here to 10 Gbit/s it takes an eighth of a second.
+/// first report; from here to 10 Gbit/s it takes less than a tenth of a second.
 pub const START: Rate = Rate::from_bits_per_second(200_000_000);
 
 /// Time between two steps upwards.
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// One step upwards in thousandths of the rate: while nothing was ever too much, far below what was, near it, and while
 /// the driver does not even send what the rate allows.
-const FAST: u64 = 350;
+const FAST: u64 = 700;
 const FIRM: u64 = 80;
 const CAREFUL: u64 = 3;
 const LIMITED: u64 = 20;

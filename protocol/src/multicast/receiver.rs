@@ -12,7 +12,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::multicast::fec::Gathered;
 use crate::multicast::key::{ReceiverId, ReceiverKeys, SessionId, TagKey};
-use crate::multicast::limits::{NAK_RETRY, QUIET_PACKETS, SAMPLE_PACKETS, SAMPLE_TIME};
+use crate::multicast::limits::{FILL_JUDGED, NAK_RETRY, QUIET_PACKETS, SAMPLE_PACKETS, SAMPLE_TIME};
 use crate::multicast::packet::{self, Announce, Data, Fin, Kind, Malformed, Phase, Reason, Report};
 use crate::multicast::set::ChunkSet;
 use crate::multicast::stats::ReceiverStats;
@@ -85,8 +85,10 @@ pub struct Receiver {
     /// Checks data packets that carry a tag; all do when `tagged`.
     data_key: TagKey,
     tagged: bool,
-    /// Highest packet number that is plausible.
+    /// Highest packet number that was taken or announced.
     highest: u64,
+    /// The highest packet number that can be, and when that was worked out: packets come in batches.
+    ceiling: (u64, Time),
     /// Where the present look at the loss began: highest number, packets, time.
     counted: (u64, u64, Time),
     /// At which packet number quiet chunks are looked for again.
@@ -111,6 +113,7 @@ impl Receiver {
             data_key: config.keys.group.data(),
             tagged: false,
             highest: 0,
+            ceiling: (u64::MAX, now),
             counted: (0, 0, now),
             scan_at: QUIET_PACKETS,
             seq: 0,
@@ -133,6 +136,7 @@ impl Receiver {
         self.reporter = Reporter::new(now + wait);
         (self.heard, self.highest, self.scan_at, self.seq) = (None, 0, QUIET_PACKETS, 0);
         self.counted = (0, self.stats.packets, now);
+        self.ceiling = (u64::MAX, now);
         (self.data_key, self.tagged) = (self.config.keys.group.data(), false);
         self.silent_at = now + self.config.silence;
         (self.ended, self.complete) = (false, false);
@@ -195,6 +199,12 @@ impl Receiver {
     /// How full the fullest queue behind the receiver is, in 255ths, and how many packets the socket dropped in all.
     pub fn load(&mut self, now: Time, fill: u8, drops: u64) {
         self.reporter.on_load(now, fill.max(self.gathering.fill()), drops);
+    }
+
+    /// Whether so many chunks wait for their hash to be checked that packets had better wait in the socket: there they are
+    /// kept, and here they might find no room.
+    pub fn is_full(&self) -> bool {
+        self.gathering.fill() >= FILL_JUDGED
     }
 
     /// The packet for the sender's control address that is due, in `packet`, which is cleared before.
@@ -294,7 +304,10 @@ impl Receiver {
             tx_seq,
             payload: data.payload,
         };
-        match self.gathering.add(geometry, &mut self.stats, &symbol) {
+        match self
+            .gathering
+            .add(&self.config.geometry, &mut self.stats, &symbol)
+        {
             Took::Wrong => return Err(Malformed::Field),
             Took::Gathered(gathered) => self.events.push_back(ReceiverEvent::Gathered(gathered)),
             Took::Nothing => {}
@@ -325,13 +338,16 @@ impl Receiver {
 
     /// Whether a packet number can be, by the last announce. Data packets usually carry no tag, and a forged number that
     /// were believed would make this receiver's reports claim what the sender has not sent.
-    fn plausible(&self, now: Time, tx_seq: u64) -> bool {
-        let Some(heard) = self.heard else { return true };
-        let wire = self.config.geometry.wire_bytes();
-        let packet = heard.rate.time_for(wire).as_nanos().max(1);
-        let since = now.since(heard.at).as_nanos() / packet;
-        let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_mul(RISING);
-        tx_seq <= heard.tx_seq.saturating_add(since).saturating_add(AHEAD_PACKETS)
+    fn plausible(&mut self, now: Time, tx_seq: u64) -> bool {
+        if let Some(heard) = self.heard.filter(|_| now > self.ceiling.1) {
+            let wire = self.config.geometry.wire_bytes();
+            let packet = heard.rate.time_for(wire).as_nanos().max(1);
+            let since = now.since(heard.at).as_nanos() / packet;
+            let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_mul(RISING);
+            let most = heard.tx_seq.saturating_add(since).saturating_add(AHEAD_PACKETS);
+            self.ceiling = (most, now);
+        }
+        tx_seq <= self.ceiling.0
     }
 
     fn on_control(&mut self, now: Time, packet: &[u8]) -> Result<(), Malformed> {
@@ -378,6 +394,7 @@ impl Receiver {
             tx_seq,
             rate,
         });
+        self.ceiling = (tx_seq.saturating_add(AHEAD_PACKETS), now);
         self.highest = self.highest.max(tx_seq);
         self.silent_at = now + self.config.silence;
         self.tagged |= announce.tagged;
@@ -386,6 +403,9 @@ impl Receiver {
             self.reporter.finish();
             self.events.push_back(ReceiverEvent::Parted);
             return;
+        }
+        if self.complete && announce.confirmed.contains(&self.config.receiver) {
+            self.reporter.finish();
         }
         for &chunk in &announce.unreadable {
             if self.gathering.have(chunk) {

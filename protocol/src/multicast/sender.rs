@@ -290,6 +290,9 @@ impl Sender {
         }
         self.stats.reports += 1;
         self.stats.report_bytes += u64_from(len);
+        if report.done() {
+            self.announcer.confirm(report.receiver);
+        }
         self.follow(now, report);
         if report.poisoned && !self.tagged {
             self.tagged = true;
@@ -339,7 +342,9 @@ impl Sender {
             self.event(SenderEvent::Silent(id));
         }
         let sent = self.history.lately(now, self.config.geometry.wire_bytes());
-        let (advice, parted) = self.following.census(now, sent, self.registry.report_period());
+        let (advice, parted) =
+            self.following
+                .census(now, sent, self.registry.report_period(self.rate.rate()));
         self.take_advice(now, advice);
         for id in parted {
             self.registry.part(id);

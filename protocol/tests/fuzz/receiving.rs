@@ -194,6 +194,11 @@ impl World {
             } else {
                 Vec::new()
             },
+            confirmed: if script.u8() < 64 {
+                vec![self.id]
+            } else {
+                Vec::new()
+            },
             tagged: script.u8() < 4,
         };
         if script.u8() < 8 {

@@ -164,6 +164,7 @@ fn the_last_packet_number_there_is_stops_nobody() {
         plans: Vec::new(),
         unreadable: Vec::new(),
         parted: vec![],
+        confirmed: vec![],
         tagged: false,
     };
     let mut packet = Vec::new();

@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver as Inbox, Sender as Outbox, TrySendError, bounded};
+use crossbeam_channel::{Receiver as Inbox, RecvTimeoutError, Sender as Outbox, TrySendError, bounded};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use simulcast_protocol::id::ChunkId;
@@ -35,6 +35,10 @@ const FILL: Duration = Duration::from_millis(2);
 /// How long packets are let gather in the socket while they come: one wake-up for each would cost more than the packets
 /// themselves. Little beside the windows of milliseconds that the protocol waits for.
 const GATHER: Duration = Duration::from_millis(1);
+/// How long no packets are taken while chunks wait for workers.
+const RELIEF: Duration = Duration::from_millis(2);
+/// How often packets are taken even then: among them may be what the sender announces.
+const READ: Duration = Duration::from_millis(100);
 /// The receive buffer from which on packets may gather: it holds what 10 Gbit/s bring in that time several times over.
 const GATHER_BUFFER: usize = 8 << 20;
 
@@ -151,6 +155,7 @@ pub fn go_on(
         under_way: 0,
         swept: Time::ZERO,
         filled: (Time::ZERO, 0),
+        read: Time::ZERO,
         gathers: receive_buffer(&group).is_ok_and(|bytes| bytes >= GATHER_BUFFER),
         group,
         end: None,
@@ -268,6 +273,8 @@ struct Driver<'a> {
     given_up: ChunkSet,
     swept: Time,
     filled: (Time, u8),
+    /// When packets were last taken.
+    read: Time,
     /// Whether the socket's buffer is large enough to let packets gather in it.
     gathers: bool,
     /// Announces, and when the last of them was noticed.
@@ -280,6 +287,9 @@ struct Driver<'a> {
 impl Driver<'_> {
     fn run(mut self) -> Result<(ReceiverSummary, Receiver), ReceiveError> {
         while self.end.is_none() {
+            if self.receiver.is_full() {
+                self.relieve()?;
+            }
             let came = self.feed()?;
             while let Ok(verdict) = self.verdicts.try_recv() {
                 self.take(verdict)?;
@@ -332,15 +342,28 @@ impl Driver<'_> {
         Ok((summary, self.receiver))
     }
 
+    /// Waits for a worker, which needs the processor more than this thread now, or for [`RELIEF`].
+    fn relieve(&mut self) -> Result<(), ReceiveError> {
+        match self.verdicts.recv_timeout(RELIEF) {
+            Ok(verdict) => self.take(verdict)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(ReceiveError::Broken),
+        }
+        self.hand_out();
+        Ok(())
+    }
+
     /// Brings in packets and time, and how full the queues are.
     fn feed(&mut self) -> Result<Came, ReceiveError> {
         let mut came = Came::Nothing;
-        for _ in 0..BATCHES {
+        let full = self.receiver.is_full() && self.clock.now().since(self.read) < READ;
+        for _ in 0..if full { 0 } else { BATCHES } {
             let more = self
                 .receiving
                 .receive(&self.group)
                 .map_err(ReceiveError::Receive)?;
             let now = self.clock.now();
+            self.read = now;
             self.receiving
                 .packets()
                 .for_each(|packet| self.receiver.handle_packet(now, packet));

@@ -6,7 +6,7 @@ use super::bytes::Writer;
 use super::{Kind, Malformed, flagged, read_control_head, set_flag, write_head};
 use crate::id::ManifestId;
 use crate::multicast::key::{ReceiverId, SessionId, TagKey};
-use crate::multicast::limits::{PARTED, PLANS, UNREADABLE};
+use crate::multicast::limits::{CONFIRMED, PARTED, PLANS, UNREADABLE};
 use crate::units::Rate;
 
 /// What the sender is doing.
@@ -62,6 +62,8 @@ pub struct Announce {
     pub unreadable: Vec<u32>,
     /// Stragglers that are to go on by another transport; at most [`PARTED`].
     pub parted: Vec<ReceiverId>,
+    /// Receivers of whom was heard of late that they are done; at most [`CONFIRMED`]. They need not say so again.
+    pub confirmed: Vec<ReceiverId>,
     /// Whether all data packets carry a tag from now on.
     pub tagged: bool,
 }
@@ -109,9 +111,11 @@ impl Announce {
         });
         let (plans, unreadable) = (self.plans.len().min(PLANS), self.unreadable.len().min(UNREADABLE));
         let parted = self.parted.len().min(PARTED);
+        let confirmed = self.confirmed.len().min(CONFIRMED);
         to.u8(u8::try_from(plans).expect("PLANS fits a byte"));
         to.u8(u8::try_from(unreadable).expect("UNREADABLE fits a byte"));
         to.u8(u8::try_from(parted).expect("PARTED fits a byte"));
+        to.u8(u8::try_from(confirmed).expect("CONFIRMED fits a byte"));
         for plan in &self.plans[..plans] {
             to.u32(plan.chunk);
             to.u16(plan.symbols);
@@ -119,9 +123,8 @@ impl Announce {
         self.unreadable[..unreadable]
             .iter()
             .for_each(|&chunk| to.u32(chunk));
-        self.parted[..parted]
-            .iter()
-            .for_each(|receiver| to.u64(receiver.0));
+        let named = self.parted[..parted].iter().chain(&self.confirmed[..confirmed]);
+        named.for_each(|receiver| to.u64(receiver.0));
         key.seal(packet);
     }
 
@@ -142,8 +145,11 @@ impl Announce {
             _ => return Err(Malformed::Field),
         };
         let (plan_count, unreadable_count) = (usize::from(reader.u8()?), usize::from(reader.u8()?));
-        let parted_count = usize::from(reader.u8()?);
-        let long = plan_count > PLANS || unreadable_count > UNREADABLE || parted_count > PARTED;
+        let (parted_count, confirmed_count) = (usize::from(reader.u8()?), usize::from(reader.u8()?));
+        let long = plan_count > PLANS
+            || unreadable_count > UNREADABLE
+            || parted_count > PARTED
+            || confirmed_count > CONFIRMED;
         if long || rate == 0 || seq == 0 || done > receivers {
             return Err(Malformed::Field);
         }
@@ -161,6 +167,10 @@ impl Announce {
         let mut parted = Vec::with_capacity(parted_count);
         for _ in 0..parted_count {
             parted.push(ReceiverId(reader.u64()?));
+        }
+        let mut confirmed = Vec::with_capacity(confirmed_count);
+        for _ in 0..confirmed_count {
+            confirmed.push(ReceiverId(reader.u64()?));
         }
         reader.end()?;
         let rate = Rate::from_bits_per_second(rate);
@@ -180,6 +190,7 @@ impl Announce {
             plans,
             unreadable,
             parted,
+            confirmed,
             tagged: flagged(body),
         })
     }
@@ -238,7 +249,8 @@ mod tests {
             phase in prop::sample::select(vec![Phase::Waiting, Phase::Sending, Phase::Idle]),
             plans in prop::collection::vec((any::<u32>(), any::<u16>()), 0..=PLANS),
             unreadable in prop::collection::vec(any::<u32>(), 0..=UNREADABLE),
-            parted in prop::collection::vec(any::<u64>(), 0..=PARTED), tagged: bool,
+            parted in prop::collection::vec(any::<u64>(), 0..=PARTED),
+            confirmed in prop::collection::vec(any::<u64>(), 0..=CONFIRMED), tagged: bool,
         ) -> Announce {
             Announce {
                 session: SessionId(session), seq, manifest: ManifestId::from_bytes(manifest), tx_seq,
@@ -246,6 +258,7 @@ mod tests {
                 report_period: Duration::from_millis(report_ms.into()), nak_window: Duration::from_millis(nak_ms.into()),
                 expected_deficit, phase, unreadable, tagged,
                 parted: parted.into_iter().map(ReceiverId).collect(),
+                confirmed: confirmed.into_iter().map(ReceiverId).collect(),
                 plans: plans.into_iter().map(|(chunk, symbols)| Plan { chunk, symbols }).collect(),
             }
         }
@@ -301,6 +314,7 @@ mod tests {
             }],
             unreadable: vec![14],
             parted: vec![ReceiverId(15)],
+            confirmed: vec![ReceiverId(16)],
             tagged: true,
         };
         let mut packet = Vec::new();
@@ -310,8 +324,8 @@ mod tests {
         expected.extend([
             4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 6, 0, 0, 0, 8, 0, 0, 0,
         ]);
-        expected.extend([9, 0, 10, 0, 11, 0, 2, 1, 1, 1, 12, 0, 0, 0, 13, 0, 14, 0, 0, 0]);
-        expected.extend([15, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([9, 0, 10, 0, 11, 0, 2, 1, 1, 1, 1, 12, 0, 0, 0, 13, 0, 14, 0, 0, 0]);
+        expected.extend([15, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0]);
         key().seal(&mut expected);
         assert_eq!(packet, expected);
 

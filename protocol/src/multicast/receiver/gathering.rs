@@ -96,7 +96,8 @@ impl Gathering {
             };
             self.open.insert(chunk, open);
         }
-        if !self.grow_room(stats, symbol) {
+        let grows = symbol.number >= geometry.source_symbols(chunk);
+        if grows && !self.grow_room(stats, symbol) {
             stats.no_room += 1;
             return Took::Nothing;
         }

@@ -8,7 +8,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use super::gathering::Gathering;
 use crate::multicast::limits::{
     BITMAP_BYTES, CROWD, DONE_REPORTS, FILL_HIGH, LOSS_NOTICED_PPM, NAK_RETRY, NAK_WINDOW, NAKS,
-    REPORT_CHUNKS, REPORT_PERIOD_MIN, URGENT_PERIOD_EACH, URGENT_PERIOD_MIN,
+    REPORT_CHUNKS, REPORT_PERIOD_MIN, REPORT_PERIOD_USUAL, URGENT_PERIOD_EACH, URGENT_PERIOD_MIN,
 };
 use crate::multicast::packet::{Announce, Bitmap, Phase, WHOLE, Want};
 use crate::multicast::set::ChunkSet;
@@ -64,7 +64,7 @@ pub(super) struct Content {
 impl Reporter {
     pub(super) fn new(first_join: Time) -> Self {
         let rules = Rules {
-            report_period: REPORT_PERIOD_MIN,
+            report_period: REPORT_PERIOD_USUAL,
             nak_window: NAK_WINDOW.0,
             expected: 1,
             receivers: 1,

@@ -79,6 +79,7 @@ fn announce(seq: u64, tx_seq: u64, phase: Phase, plans: Vec<Plan>) -> Vec<u8> {
         plans,
         unreadable: vec![],
         parted: vec![],
+        confirmed: vec![],
         tagged: false,
     };
     let mut packet = Vec::new();
@@ -229,6 +230,48 @@ fn the_end_is_told_once_and_silence_after_its_time() {
     );
     receiver.handle_timeout(at(11_000));
     assert!(matches!(receiver.poll_event(), Some(ReceiverEvent::Silent)));
+}
+
+#[test]
+fn the_last_word_is_repeated_until_it_is_confirmed() {
+    let confirming = |seq, whom| {
+        let packet = announce(seq, 0, Phase::Idle, vec![]);
+        let body = key().group().open(&packet).unwrap().to_vec();
+        let announce = Announce {
+            confirmed: vec![whom],
+            ..Announce::decode(&body).unwrap()
+        };
+        let mut packet = Vec::new();
+        announce.encode(&key().group(), &mut packet);
+        packet
+    };
+    for (whom, words) in [(ReceiverId(1), 1), (ReceiverId(2), 4)] {
+        let mut receiver = receiver();
+        receiver.handle_packet(at(1), &confirming(1, ReceiverId(1)));
+        assert!(!receiver.is_finished(), "it is not done, whatever is confirmed");
+        (0..3).for_each(|index| receiver.have(at(2), index));
+        assert_eq!(reports(&mut receiver, at(2)).len(), 1);
+        assert!(!receiver.is_finished());
+        receiver.handle_packet(at(3), &confirming(2, whom));
+        assert_eq!(receiver.is_finished(), words == 1);
+        assert_eq!(reports(&mut receiver, at(500)).len() + 1, words);
+        assert!(receiver.is_finished());
+    }
+}
+
+#[test]
+fn it_is_full_while_half_of_its_memory_waits_to_be_checked() {
+    let mut receiver = receiver();
+    receiver.gathering = Gathering::new(ChunkSet::full(3), 250);
+    let fill = |receiver: &mut Receiver, chunk| {
+        (0..4).for_each(|symbol| receiver.handle_packet(at(1), &data(chunk, symbol, 1, &CHUNK[..16])))
+    };
+    fill(&mut receiver, 0);
+    assert!(!receiver.is_full());
+    fill(&mut receiver, 1);
+    assert!(receiver.is_full());
+    receiver.accept(at(2), 0);
+    assert!(!receiver.is_full());
 }
 
 #[test]

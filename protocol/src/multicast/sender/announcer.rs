@@ -1,6 +1,6 @@
 //! When the sender tells the group how the session stands, and what it tells (protocol.md 4.2).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::SenderConfig;
 use super::registry::Registry;
@@ -8,7 +8,7 @@ use super::wants::Wants;
 use super::window::Window;
 use crate::multicast::key::ReceiverId;
 use crate::multicast::limits::{
-    ANNOUNCE_PERIOD, ANNOUNCE_SOON, CONTROL_BYTES, PARTED, PARTED_TIMES, PLANS, UNREADABLE,
+    ANNOUNCE_PERIOD, ANNOUNCE_SOON, CONFIRMED, CONTROL_BYTES, PARTED, PARTED_TIMES, PLANS, UNREADABLE,
     WIRE_OVERHEAD_BYTES,
 };
 use crate::multicast::packet::{Announce, Fin, Phase, Plan, Reason};
@@ -37,6 +37,8 @@ pub(super) struct Announcer {
     unreadable_from: u32,
     /// Stragglers to be told to go, and how often still.
     parted: VecDeque<(ReceiverId, u32)>,
+    /// Receivers that said they are done, and have not been told that this was heard.
+    confirmed: BTreeSet<ReceiverId>,
 }
 
 impl Announcer {
@@ -49,6 +51,7 @@ impl Announcer {
             size: u64::MAX,
             unreadable_from: 0,
             parted: VecDeque::new(),
+            confirmed: BTreeSet::new(),
         }
     }
 
@@ -63,6 +66,12 @@ impl Announcer {
             self.parted.push_back((receiver, PARTED_TIMES));
             self.urgent = true;
         }
+    }
+
+    /// A receiver said that it is done: it is to know that this was heard.
+    pub(super) fn confirm(&mut self, receiver: ReceiverId) {
+        self.confirmed.insert(receiver);
+        self.urgent = true;
     }
 
     /// When the next announce goes. Announces take at most a fiftieth of the rate, however urgent.
@@ -98,20 +107,21 @@ impl Announcer {
             receivers: view.registry.alive(),
             done: view.registry.done(),
             wanted: view.wants.waiting().saturating_add(in_work),
-            report_period: view.registry.report_period(),
+            report_period: view.registry.report_period(view.rate),
             nak_window: view.registry.nak_window(),
             expected_deficit: view.wants.expected_deficit(),
             phase: view.phase,
             plans: view.window.plans().chain(waiting).take(PLANS).collect(),
             unreadable: self.next_unreadable(view.wants),
             parted: self.next_parted(),
+            confirmed: self.next_confirmed(),
             tagged: view.tagged,
         };
         announce.encode(&view.config.key.group(), packet);
         debug_assert!(packet.len() <= CONTROL_BYTES);
         self.size = u64::try_from(packet.len()).unwrap_or(u64::MAX);
         self.last = Some(now);
-        self.urgent = false;
+        self.urgent = !self.confirmed.is_empty();
     }
 
     /// Writes a FIN.
@@ -130,6 +140,13 @@ impl Announcer {
         let again = named.iter().filter(|(_, left)| *left > 1);
         self.parted.extend(again.map(|&(id, left)| (id, left - 1)));
         named.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Each is named once: who does not hear it says again that it is done.
+    fn next_confirmed(&mut self) -> Vec<ReceiverId> {
+        std::iter::from_fn(|| self.confirmed.pop_first())
+            .take(CONFIRMED)
+            .collect()
     }
 
     /// Chunks that cannot be read, by turns when there are more than one announce names.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::multicast::key::ReceiverId;
 use crate::multicast::limits::{
-    NAK_WINDOW, NAK_WINDOW_RECEIVERS, RECEIVERS, REPORT_PERIOD_MIN, REPORTS_PER_SECOND, SILENCE_MIN,
+    NAK_WINDOW, NAK_WINDOW_RECEIVERS, RECEIVERS, REPORT_PERIOD_MIN, REPORT_PERIOD_USUAL, REPORT_RATE,
+    REPORTS_PER_SECOND, SILENCE_MIN,
 };
 use crate::multicast::packet::Report;
 use crate::multicast::time::Time;
+use crate::units::Rate;
 
 /// What the sender knows of one receiver: what its last report said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,14 +159,24 @@ impl Registry {
     }
 
     /// Time between two regular reports of one receiver, so that all together stay within their budget.
-    pub(super) fn report_period(&self) -> Duration {
+    pub(super) fn report_period(&self, rate: Rate) -> Duration {
+        let few = REPORT_PERIOD_MIN * self.alive.max(1);
+        if rate >= REPORT_RATE && few < REPORT_PERIOD_USUAL {
+            few
+        } else {
+            self.longest_report_period()
+        }
+    }
+
+    /// The same at any rate at most.
+    fn longest_report_period(&self) -> Duration {
         let shared = Duration::from_millis(u64::from(self.alive) * 1000 / u64::from(REPORTS_PER_SECOND));
-        shared.clamp(REPORT_PERIOD_MIN, Duration::from_secs(65))
+        shared.clamp(REPORT_PERIOD_USUAL, Duration::from_secs(65))
     }
 
     /// How long a receiver may be unheard before it counts as silent.
     pub(super) fn silence(&self) -> Duration {
-        SILENCE_MIN.max(3 * self.report_period())
+        SILENCE_MIN.max(3 * self.longest_report_period())
     }
 
     /// Time over which receivers spread their NAKs, growing with their number.

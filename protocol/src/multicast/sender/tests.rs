@@ -289,3 +289,28 @@ fn drain_until_closed(sender: &mut Sender) {
         while sender.poll_transmit(now, &mut buffer).is_some() {}
     }
 }
+
+#[test]
+fn a_last_word_is_confirmed_once_for_each_time_it_is_said() {
+    let mut sender = sender(1);
+    sender.handle_packet(at(0), &sealed(&report(1, 1, vec![want(0, 1, WHOLE)])));
+    sender.handle_packet(at(0), &sealed(&report(2, 1, vec![want(0, 1, WHOLE)])));
+    let confirmed = |announces: Vec<Announce>| -> Vec<ReceiverId> {
+        announces
+            .into_iter()
+            .flat_map(|announce| announce.confirmed)
+            .collect()
+    };
+    assert_eq!(confirmed(drain(&mut sender, at(0), at(20)).1), []);
+    for seq in [2, 3] {
+        let from = seq * 20;
+        sender.handle_packet(at(from), &sealed(&report(1, seq, vec![])));
+        let announces = drain(&mut sender, at(from), at(from + 6)).1;
+        assert_eq!(
+            confirmed(announces),
+            [ReceiverId(1)],
+            "at once, not with the next regular one"
+        );
+        assert_eq!(confirmed(drain(&mut sender, at(from + 7), at(from + 19)).1), []);
+    }
+}
