@@ -11,8 +11,8 @@ use simulcast_protocol::id::ChunkId;
 use simulcast_protocol::limits::SYMBOL_BYTES;
 use simulcast_protocol::multicast::limits::SEGMENTS;
 use simulcast_protocol::multicast::{
-    ChunkSet, Decoder, Geometry, Receiver, ReceiverConfig, ReceiverEvent, ReceiverId, Sender, SenderConfig,
-    SessionId, SessionKey, Time,
+    Batch, ChunkSet, Decoder, Geometry, Receiver, ReceiverConfig, ReceiverEvent, ReceiverId, Sender,
+    SenderConfig, SessionId, SessionKey, Time,
 };
 use simulcast_protocol::units::Rate;
 use simulcast_transport::multicast::ChunkSource as _;
@@ -127,15 +127,18 @@ impl Session {
 
     fn step(&mut self) -> Result<()> {
         self.now = self.now + STEP;
-        let (mut packets, mut report) = (Vec::new(), Vec::new());
+        let (mut batch, mut packets, mut report) = (Batch::default(), Vec::new(), Vec::new());
         self.load()?;
         loop {
             let start = processor_time();
-            let sent = self.sender.poll_transmit(self.now, &mut packets);
+            let sent = self.sender.poll_transmit(self.now, &mut batch);
             self.frame += processor_time() - start;
-            let Some(sent) = sent else { break };
+            if !sent {
+                break;
+            }
+            batch.copy_to(&mut packets);
             let came: Vec<&[u8]> = packets
-                .chunks(sent.segment)
+                .chunks(batch.segment())
                 .filter(|_| self.rng.random_range(0..1_000_000) >= self.loss.per_million())
                 .collect();
             let start = processor_time();

@@ -29,7 +29,7 @@ pub use fec::{Decoder, Gathered, Parity};
 pub use key::{ReceiverId, ReceiverKeys, SessionId, SessionKey, TagKey};
 pub use packet::Reason;
 pub use receiver::{Receiver, ReceiverConfig, ReceiverEvent};
-pub use sender::{Load, Loaded, Sender, SenderConfig, SenderEvent, Transmit};
+pub use sender::{Batch, Load, Loaded, Sender, SenderConfig, SenderEvent};
 pub use set::ChunkSet;
 pub use stats::{ReceiverStats, SenderStats};
 pub use table::{ChunkInfo, ChunkTable, Geometry, TableError};

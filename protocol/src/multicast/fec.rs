@@ -2,6 +2,9 @@
 
 mod decoder;
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use reed_solomon_simd::ReedSolomonEncoder;
 
 pub use decoder::Decoder;
@@ -13,7 +16,7 @@ use crate::multicast::table::{Geometry, PARITY_SYMBOLS};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parity {
     symbol: usize,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
 }
 
 /// Symbols from which a chunk cannot be made. Only a broken invariant leads here, not what a peer sends.
@@ -48,6 +51,7 @@ impl Parity {
             .encode()?
             .recovery_iter()
             .for_each(|parity| bytes.extend_from_slice(parity));
+        let bytes = Arc::new(bytes);
         Ok(Self { symbol, bytes })
     }
 
@@ -56,10 +60,16 @@ impl Parity {
         self.bytes.capacity()
     }
 
-    /// Parity symbol `index`, from 0.
-    pub(crate) fn get(&self, index: u16) -> Option<&[u8]> {
+    /// Where parity symbol `index`, from 0, lies.
+    pub(crate) fn place(&self, index: u16) -> Option<(&Arc<Vec<u8>>, Range<usize>)> {
         let start = usize::from(index) * self.symbol;
-        self.bytes.get(start..start + self.symbol)
+        let range = start..start + self.symbol;
+        (range.end <= self.bytes.len()).then_some((&self.bytes, range))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn get(&self, index: u16) -> Option<&[u8]> {
+        self.place(index).map(|(bytes, range)| &bytes[range])
     }
 }
 
@@ -199,8 +209,6 @@ impl Gathered {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -98,19 +98,28 @@ impl TagKey {
         same(&self.tag(body), tag).then_some(body)
     }
 
-    /// The tag of a data packet of these two parts.
-    pub(crate) fn data_tag(&self, head: &[u8], payload: &[u8]) -> [u8; DATA_TAG_BYTES] {
-        let hash = blake3::Hasher::new_keyed(&self.0)
-            .update(head)
-            .update(payload)
-            .finalize();
+    /// The tag of a data packet of this beginning and these pieces of a payload.
+    pub(crate) fn data_tag<'p>(
+        &self,
+        head: &[u8],
+        payload: impl IntoIterator<Item = &'p [u8]>,
+    ) -> [u8; DATA_TAG_BYTES] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(head);
+        payload.into_iter().for_each(|piece| _ = hasher.update(piece));
+        let hash = hasher.finalize();
         let mut tag = [0; DATA_TAG_BYTES];
         tag.copy_from_slice(&hash.as_bytes()[..DATA_TAG_BYTES]);
         tag
     }
 
     /// Whether `tag` is that of a data packet.
-    pub(crate) fn is_data_tag(&self, tag: &[u8; DATA_TAG_BYTES], head: &[u8], payload: &[u8]) -> bool {
+    pub(crate) fn is_data_tag<'p>(
+        &self,
+        tag: &[u8; DATA_TAG_BYTES],
+        head: &[u8],
+        payload: impl IntoIterator<Item = &'p [u8]>,
+    ) -> bool {
         same(&self.data_tag(head, payload), tag)
     }
 

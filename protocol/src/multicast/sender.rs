@@ -1,6 +1,7 @@
 //! The sender of a session (protocol.md 8): collects what receivers lack and sends it once for all of them.
 
 mod announcer;
+mod batch;
 mod config;
 mod follower;
 mod following;
@@ -14,7 +15,8 @@ mod window;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use config::{SenderConfig, SenderEvent, Transmit};
+pub use batch::Batch;
+pub use config::{SenderConfig, SenderEvent};
 pub use registry::Peer;
 pub use store::{Load, LoadError, Loaded};
 
@@ -158,34 +160,38 @@ impl Sender {
         }
     }
 
-    /// Packets for the group that may go now, in `buffer`, which is cleared before.
-    pub fn poll_transmit(&mut self, now: Time, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        buffer.clear();
+    /// Puts packets for the group that may go now into `batch`, in place of what was there; false when there are none.
+    pub fn poll_transmit(&mut self, now: Time, batch: &mut Batch) -> bool {
         if self.pacer.ready_at() > now {
-            return None;
+            return false;
         }
-        let transmit = match self.state {
-            State::Closed => return None,
-            State::Closing { reason, left, next } => self.fin(now, reason, left, next, buffer)?,
+        let any = match self.state {
+            State::Closed => false,
+            State::Closing { reason, left, next } => self.fin(now, reason, left, next, batch),
             State::Waiting { .. } | State::Open if self.announcer.due(self.rate.rate()) <= now => {
-                self.announce(now, buffer)
+                self.announce(now, batch);
+                true
             }
-            State::Waiting { .. } => return None,
+            State::Waiting { .. } => false,
             State::Open => {
-                let batch = self.batch(now, buffer);
-                if batch.is_none() {
+                let any = self.batch(now, batch);
+                if !any {
                     self.pacer.rest();
                 }
-                batch?
+                any
             }
         };
+        if !any {
+            return false;
+        }
         if self.state != State::Open {
             self.pacer.rest();
         }
-        let wire = (u64_from(transmit.segment) + WIRE_OVERHEAD_BYTES) * u64_from(transmit.count);
+        let (segment, count) = (u64_from(batch.segment()), u64_from(batch.count()));
+        let wire = (segment + WIRE_OVERHEAD_BYTES) * count;
         self.pacer.spend(now, wire, self.rate.rate());
-        self.stats.bytes += u64_from(buffer.len());
-        Some(transmit)
+        self.stats.bytes += segment * count;
+        true
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) and to poll for packets again; `None` when the session

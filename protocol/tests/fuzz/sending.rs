@@ -7,7 +7,7 @@ use simulcast_protocol::limits::PARITY;
 use simulcast_protocol::multicast::limits::{CONTROL_BYTES, PACING_BURST, WIRE_OVERHEAD_BYTES};
 use simulcast_protocol::multicast::packet::{self, Announce, Bitmap, Data, Fin, Kind, Report, Want};
 use simulcast_protocol::multicast::{
-    Geometry, Load, Loaded, ReceiverId, Sender, SenderConfig, SenderEvent, Time, Transmit,
+    Batch, Geometry, Load, Loaded, ReceiverId, Sender, SenderConfig, SenderEvent, Time,
 };
 use simulcast_protocol::units::Rate;
 
@@ -152,13 +152,13 @@ impl World {
         while let Some(load) = self.sender.poll_load() {
             self.loads.push(load);
         }
-        let mut buffer = Vec::new();
+        let mut batch = Batch::default();
         for count in 0.. {
             assert!(count < BURST, "the credit of pacing ends");
-            let Some(transmit) = self.sender.poll_transmit(now, &mut buffer) else {
+            if !self.sender.poll_transmit(now, &mut batch) {
                 break;
-            };
-            self.sent(&buffer, transmit);
+            }
+            self.sent(&batch);
         }
         while let Some(load) = self.sender.poll_load() {
             self.loads.push(load);
@@ -169,14 +169,9 @@ impl World {
         assert_eq!(self.finished, self.sender.is_closed());
         // Time that is up was taken by the last call or will be by the next; then the sender waits for later.
         self.sender.handle_timeout(now);
-        while self
-            .sender
-            .poll_transmit(now, &mut buffer)
-            .is_some_and(|transmit| {
-                self.sent(&buffer, transmit);
-                true
-            })
-        {}
+        while self.sender.poll_transmit(now, &mut batch) {
+            self.sent(&batch);
+        }
         assert!(
             self.sender.poll_timeout().is_none_or(|at| at > now),
             "the driver would spin: {:?} at {now:?}",
@@ -187,7 +182,9 @@ impl World {
         assert!(self.sender.stats().held_peak <= held, "memory is bounded");
     }
 
-    fn sent(&mut self, buffer: &[u8], Transmit { segment, count }: Transmit) {
+    fn sent(&mut self, batch: &Batch) {
+        let (segment, count, mut buffer) = (batch.segment(), batch.count(), Vec::new());
+        batch.copy_to(&mut buffer);
         assert!(segment * count == buffer.len() && (1..=64).contains(&count));
         let now = self.clock.now();
         let wire = buffer.len() as f64 + (count as f64) * WIRE_OVERHEAD_BYTES as f64;

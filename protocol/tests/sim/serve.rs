@@ -52,13 +52,14 @@ impl World {
             let time = self.scenario.load_time * self.rng.random_range(500..1500) / 1000;
             self.at(now + time, Event::Loaded(self.session, load));
         }
-        let mut buffer = std::mem::take(&mut self.transmission);
-        while let Some(transmit) = self.meter.run(|| self.sender.poll_transmit(now, &mut buffer)) {
-            assert_eq!(buffer.len(), transmit.segment * transmit.count);
-            self.checks.transmitted(now, buffer.len(), transmit.count);
-            self.multicast(&Flight::new(&buffer, transmit.segment));
+        let (mut batch, mut buffer) = std::mem::take(&mut self.transmission);
+        while self.meter.run(|| self.sender.poll_transmit(now, &mut batch)) {
+            batch.copy_to(&mut buffer);
+            assert_eq!(buffer.len(), batch.segment() * batch.count());
+            self.checks.transmitted(now, buffer.len(), batch.count());
+            self.multicast(&Flight::new(&buffer, batch.segment()));
         }
-        self.transmission = buffer;
+        self.transmission = (batch, buffer);
         if let Some(wake) = self.meter.run(|| self.sender.poll_timeout()) {
             let wake = wake.max(now + Duration::from_nanos(1));
             if self.sender_wake.is_none_or(|at| wake < at) {

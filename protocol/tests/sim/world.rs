@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use simulcast_protocol::multicast::{Load, Reason, ReceiverId, Sender, SessionId, SessionKey, Time};
+use simulcast_protocol::multicast::{Batch, Load, Reason, ReceiverId, Sender, SessionId, SessionKey, Time};
 
 use crate::attack::Attacker;
 use crate::checks::Checks;
@@ -80,7 +80,7 @@ pub(crate) struct World {
     pub(crate) attacker: Attacker,
     pub(crate) checks: Checks,
     pub(crate) said: Said,
-    pub(crate) transmission: Vec<u8>,
+    pub(crate) transmission: (Batch, Vec<u8>),
     pub(crate) report: Vec<u8>,
     ids: u64,
 }
@@ -134,7 +134,7 @@ impl World {
             attacker: Attacker::default(),
             checks: Checks::new(&scenario),
             said: Said::default(),
-            transmission: Vec::new(),
+            transmission: Default::default(),
             report: Vec::new(),
             ids: 0,
             scenario,

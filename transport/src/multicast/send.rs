@@ -2,7 +2,7 @@
 
 mod config;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::limits::LOADS;
 use simulcast_protocol::multicast::sender::LoadError;
 use simulcast_protocol::multicast::{
-    self as protocol, Geometry, Load, Loaded, Reason, ReceiverId, Sender, SenderEvent, SessionId,
+    self as protocol, Batch, Geometry, Load, Loaded, Reason, ReceiverId, Sender, SenderEvent, SessionId,
 };
 use simulcast_protocol::units::Rate;
 
@@ -267,10 +267,10 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) -> Result<Summary, SendError> {
-        let mut buffer = Vec::new();
+        let mut batch = Batch::default();
         while !self.sender.is_closed() {
             self.feed();
-            self.drain(&mut buffer);
+            self.drain(&mut batch);
             self.shared
                 .closing
                 .store(self.sender.is_closing(), Ordering::Relaxed);
@@ -329,14 +329,15 @@ impl Driver {
     }
 
     /// Carries out what the sender wants.
-    fn drain(&mut self, buffer: &mut Vec<u8>) {
+    fn drain(&mut self, batch: &mut Batch) {
         for _ in 0..BATCHES {
-            let Some(transmit) = self.sender.poll_transmit(self.clock.now(), buffer) else {
+            if !self.sender.poll_transmit(self.clock.now(), batch) {
                 break;
-            };
-            if self.batcher.send(&self.group, buffer, transmit.segment).is_err() {
+            }
+            let pieces: Vec<IoSlice<'_>> = batch.pieces().map(IoSlice::new).collect();
+            if self.batcher.send(&self.group, &pieces, batch.segment()).is_err() {
                 // A link that is down or a full queue is loss like any other: receivers will ask.
-                self.unsent += u64::try_from(transmit.count).unwrap_or(0);
+                self.unsent += u64::try_from(batch.count()).unwrap_or(0);
             }
         }
         while let Some(load) = self.sender.poll_load() {

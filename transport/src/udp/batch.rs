@@ -9,7 +9,7 @@
     reason = "sendmsg, sendmmsg and recvmmsg take structures of raw pointers"
 )]
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -53,19 +53,22 @@ impl Batcher {
         self.offload
     }
 
-    /// Sends `packets`, which are `segment` bytes each, one behind the other. Blocks while the socket's buffer is
-    /// full. The first refusal of offload switches it off for good and sends without.
-    pub fn send(&mut self, socket: impl AsFd, packets: &[u8], segment: usize) -> io::Result<()> {
+    /// Sends packets of `segment` bytes each, the last of which may be shorter, one behind the other in `pieces`. A packet
+    /// begins and ends with a piece. Blocks while the socket's buffer is full. The first refusal of offload switches it off
+    /// for good and sends without.
+    pub fn send(&mut self, socket: impl AsFd, pieces: &[IoSlice<'_>], segment: usize) -> io::Result<()> {
         let fd = socket.as_fd().as_raw_fd();
-        if self.offload && packets.len() > segment {
-            match send_segmented(fd, packets, segment) {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.offload && bytes > segment {
+            match send_segmented(fd, pieces, segment) {
                 Err(error) if refuses_offload(&error) => self.offload = false,
                 result => return result,
             }
         }
+        let packets = packets(pieces, segment);
         packets
-            .chunks(segment.max(1) * SEND_DATAGRAMS)
-            .try_for_each(|batch| send_each(fd, batch, segment.max(1)))
+            .chunks(SEND_DATAGRAMS)
+            .try_for_each(|batch| send_each(fd, batch))
     }
 }
 
@@ -77,17 +80,30 @@ fn refuses_offload(error: &io::Error) -> bool {
     )
 }
 
-fn send_segmented(fd: RawFd, packets: &[u8], segment: usize) -> io::Result<()> {
+/// The pieces of each packet.
+fn packets<'a, 'b>(pieces: &'a [IoSlice<'b>], segment: usize) -> Vec<&'a [IoSlice<'b>]> {
+    let (mut packets, mut rest) = (Vec::new(), pieces);
+    while !rest.is_empty() {
+        let (mut bytes, mut count) = (0, 0);
+        while count < rest.len() && (count == 0 || bytes + rest[count].len() <= segment) {
+            bytes += rest[count].len();
+            count += 1;
+        }
+        let (packet, others) = rest.split_at(count);
+        packets.push(packet);
+        rest = others;
+    }
+    packets
+}
+
+fn send_segmented(fd: RawFd, pieces: &[IoSlice<'_>], segment: usize) -> io::Result<()> {
     let size = u16::try_from(segment).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut control = Control([0; 64]);
-    let mut part = libc::iovec {
-        iov_base: packets.as_ptr().cast_mut().cast(),
-        iov_len: packets.len(),
-    };
     // SAFETY: an all-zero msghdr is valid: null pointers with zero lengths.
     let mut message: libc::msghdr = unsafe { zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
+    // IoSlice has the layout of iovec.
+    message.msg_iov = pieces.as_ptr().cast_mut().cast();
+    message.msg_iovlen = pieces.len() as _;
     message.msg_control = control.0.as_mut_ptr().cast();
     // SAFETY: CMSG_SPACE only computes; two bytes of data with their header take 24, fewer than the 64 there are.
     message.msg_controllen = unsafe { libc::CMSG_SPACE(2) } as _;
@@ -101,35 +117,30 @@ fn send_segmented(fd: RawFd, packets: &[u8], segment: usize) -> io::Result<()> {
         libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
     }
     retry(|| {
-        // SAFETY: the message points to `packets` and `control`, which outlive the call; the kernel only reads them.
+        // SAFETY: the message points to `pieces`, as many as there are, and `control`; these and what the pieces point to
+        // outlive the call, and the kernel only reads them.
         unsafe { libc::sendmsg(fd, &raw const message, 0) }
     })
     .map(drop)
 }
 
-fn send_each(fd: RawFd, packets: &[u8], segment: usize) -> io::Result<()> {
-    let mut parts: Vec<libc::iovec> = packets
-        .chunks(segment)
-        .map(|packet| libc::iovec {
-            iov_base: packet.as_ptr().cast_mut().cast(),
-            iov_len: packet.len(),
-        })
-        .collect();
-    let message = |part: &mut libc::iovec| {
+fn send_each(fd: RawFd, packets: &[&[IoSlice<'_>]]) -> io::Result<()> {
+    let message = |pieces: &&[IoSlice<'_>]| {
         // SAFETY: an all-zero mmsghdr is valid: null pointers with zero lengths.
         let mut message: libc::mmsghdr = unsafe { zeroed() };
-        message.msg_hdr.msg_iov = part;
-        message.msg_hdr.msg_iovlen = 1;
+        // IoSlice has the layout of iovec.
+        message.msg_hdr.msg_iov = pieces.as_ptr().cast_mut().cast();
+        message.msg_hdr.msg_iovlen = pieces.len() as _;
         message
     };
-    let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(message).collect();
+    let mut messages: Vec<libc::mmsghdr> = packets.iter().map(message).collect();
     let mut sent = 0;
     while sent < messages.len() {
         let rest = &mut messages[sent..];
         let count = libc::c_uint::try_from(rest.len()).unwrap_or(1);
         sent += retry(|| {
-            // SAFETY: each message points to one of `parts`, which points into `packets`; all outlive the call. The
-            // kernel writes only msg_len of the `count` messages that there are.
+            // SAFETY: each message points to the pieces of one packet, as many as there are; these and what they point to
+            // outlive the call. The kernel writes only msg_len of the `count` messages that there are.
             let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, 0) };
             isize::try_from(sent).unwrap_or(-1)
         })?
@@ -360,7 +371,19 @@ mod tests {
                 .map(|i| u8::try_from(i % 251).unwrap())
                 .collect();
             let mut batcher = Batcher::new(offload);
-            batcher.send(&sender, &packets, 1472).unwrap();
+            // In pieces of uneven length, of which two or three make a packet.
+            let pieces: Vec<IoSlice<'_>> = packets
+                .chunks(1472)
+                .enumerate()
+                .flat_map(|(number, packet)| {
+                    let (head, rest) = packet.split_at(32);
+                    let (payload, padding) = rest.split_at(if number % 3 == 0 { 1000 } else { 1440 });
+                    [head, payload, padding]
+                })
+                .filter(|piece| !piece.is_empty())
+                .map(IoSlice::new)
+                .collect();
+            batcher.send(&sender, &pieces, 1472).unwrap();
             assert_eq!(batcher.offload(), offload, "loopback takes offload");
             let expected: Vec<Vec<u8>> = packets.chunks(1472).map(<[u8]>::to_vec).collect();
             assert_eq!(receive_all(&receiver, 44), expected);
@@ -373,7 +396,9 @@ mod tests {
         let mut batcher = Batcher::new(true);
         let sizes = [1usize, 7, 1472, 9000, 65_507];
         for size in sizes {
-            batcher.send(&sender, &vec![5; size], size).unwrap();
+            batcher
+                .send(&sender, &[IoSlice::new(&vec![5; size])], size)
+                .unwrap();
         }
         let lens: Vec<usize> = receive_all(&receiver, sizes.len()).iter().map(Vec::len).collect();
         assert_eq!(lens, sizes);
@@ -384,7 +409,7 @@ mod tests {
         let (sender, receiver) = pair();
         let mut batcher = Batcher::new(true);
         // More than 128 segments are refused by every kernel.
-        batcher.send(&sender, &[1; 200], 1).unwrap();
+        batcher.send(&sender, &[IoSlice::new(&[1]); 200], 1).unwrap();
         assert!(!batcher.offload());
         assert_eq!(receive_all(&receiver, 200).len(), 200);
     }

@@ -28,27 +28,37 @@ const NO_TAG: [u8; DATA_TAG_BYTES] = [0; DATA_TAG_BYTES];
 impl<'a> Data<'a> {
     /// Appends the packet to `to`.
     pub fn encode(&self, to: &mut Vec<u8>) {
-        let mut to = Writer(to);
+        to.extend_from_slice(&self.head());
+        to.extend_from_slice(self.payload);
+    }
+
+    /// What stands before the payload.
+    pub fn head(&self) -> [u8; DATA_HEADER_BYTES] {
+        let mut head = Vec::with_capacity(DATA_HEADER_BYTES);
+        let mut to = Writer(&mut head);
         write_head(&mut to, Kind::Data, self.symbol, self.session);
         to.u32(self.chunk);
         to.u64(self.tx_seq);
         to.bytes(&NO_TAG);
-        to.bytes(self.payload);
+        head.try_into().expect("the fields fill the header")
     }
 
-    /// Gives a packet, as [`encode`](Self::encode) made it, a tag.
-    pub fn seal(packet: &mut [u8], key: &TagKey) {
-        set_flag(packet, true);
-        let (head, rest) = packet.split_at_mut(TAG_AT);
-        let (tag, payload) = rest.split_at_mut(DATA_TAG_BYTES);
-        tag.copy_from_slice(&key.data_tag(head, payload));
+    /// Gives a packet a tag: `head` is what [`head`](Self::head) made of it, `payload` the whole symbol in pieces.
+    pub fn seal<'p>(
+        head: &mut [u8; DATA_HEADER_BYTES],
+        payload: impl IntoIterator<Item = &'p [u8]>,
+        key: &TagKey,
+    ) {
+        set_flag(head, true);
+        let (front, tag) = head.split_at_mut(TAG_AT);
+        tag.copy_from_slice(&key.data_tag(front, payload));
     }
 
     /// Whether a packet has a tag, and it is right; `None` without one.
     pub fn check(packet: &[u8], key: &TagKey) -> Option<bool> {
         let (head, rest) = packet.split_at_checked(TAG_AT).filter(|_| flagged(packet))?;
         let (tag, payload) = rest.split_first_chunk()?;
-        Some(key.is_data_tag(tag, head, payload))
+        Some(key.is_data_tag(tag, head, [payload]))
     }
 
     /// Reads a packet; whether a tag is right, and whether chunk, symbol and length fit the session, is for the receiver to
@@ -114,11 +124,13 @@ mod tests {
             let mut packet = Vec::new();
             data.encode(&mut packet);
             prop_assert_eq!(Data::check(&packet, &key), None);
-            Data::seal(&mut packet, &key);
+            let (at, mut head) = (at.index(packet.len()), data.head());
+            let (front, back) = payload.split_at(at.min(payload.len()));
+            Data::seal(&mut head, [front, back], &key);
+            packet[..DATA_HEADER_BYTES].copy_from_slice(&head);
             prop_assert_eq!(Data::check(&packet, &key), Some(true));
             prop_assert_eq!(Data::check(&packet, &TagKey::from_bytes([8; 32])), Some(false));
             prop_assert_eq!(Data::decode(&packet), Ok(data));
-            let at = at.index(packet.len());
             packet[at] ^= 1 << bit;
             prop_assert_ne!(Data::check(&packet, &key), Some(true));
         }

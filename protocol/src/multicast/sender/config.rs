@@ -37,15 +37,6 @@ pub struct SenderConfig {
     pub max_segments: usize,
 }
 
-/// Packets to be sent to the group, one behind the other in the buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transmit {
-    /// Bytes of each packet.
-    pub segment: usize,
-    /// How many there are: the buffer holds `segment * count` bytes.
-    pub count: usize,
-}
-
 /// What happened, for people and for the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SenderEvent {

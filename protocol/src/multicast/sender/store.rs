@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::id::ChunkId;
@@ -231,13 +232,13 @@ impl Store {
     }
 
     /// The bytes of a chunk that is there.
-    pub(super) fn bytes(&self, index: u32) -> Option<&[u8]> {
-        self.entries.get(&index).map(|entry| entry.bytes.as_slice())
+    pub(super) fn bytes(&self, index: u32) -> Option<&Arc<Vec<u8>>> {
+        self.entries.get(&index).map(|entry| &entry.bytes)
     }
 
-    /// Parity symbol `number` of a chunk, if it is there.
-    pub(super) fn parity(&self, index: u32, number: u16) -> Option<&[u8]> {
-        self.entries.get(&index)?.parity.as_ref()?.get(number)
+    /// Where parity symbol `number` of a chunk lies, if it is there.
+    pub(super) fn parity(&self, index: u32, number: u16) -> Option<(&Arc<Vec<u8>>, Range<usize>)> {
+        self.entries.get(&index)?.parity.as_ref()?.place(number)
     }
 
     /// Most bytes held so far.

@@ -92,12 +92,14 @@ fn serve(sender: &mut Sender, now: Time) {
 
 /// Everything that may go until `until`: symbols as (chunk, symbol), announces as they are.
 fn drain(sender: &mut Sender, from: Time, until: Time) -> (Vec<(u32, u16)>, Vec<Announce>) {
-    let (mut data, mut announces, mut buffer, mut now) = (Vec::new(), Vec::new(), Vec::new(), from);
+    let (mut data, mut announces, mut now) = (Vec::new(), Vec::new(), from);
+    let (mut batch, mut buffer) = (Batch::default(), Vec::new());
     while now <= until {
         sender.handle_timeout(now);
         serve(sender, now);
-        while let Some(transmit) = sender.poll_transmit(now, &mut buffer) {
-            for packet in buffer.chunks(transmit.segment) {
+        while sender.poll_transmit(now, &mut batch) {
+            batch.copy_to(&mut buffer);
+            for packet in buffer.chunks(batch.segment()) {
                 match packet::peek(packet).unwrap().0 {
                     Kind::Data => {
                         let symbol = Data::decode(packet).unwrap();
@@ -255,12 +257,13 @@ fn the_session_ends_with_the_last_receiver_and_says_so() {
     sender.handle_packet(at(0), &sealed(&report(1, 1, vec![want(0, 1, WHOLE)])));
     drain(&mut sender, at(0), at(10));
     sender.handle_packet(at(20), &sealed(&report(1, 2, vec![])));
-    let (mut buffer, mut fins, mut now) = (Vec::new(), Vec::new(), at(20));
+    let (mut batch, mut buffer, mut fins, mut now) = (Batch::default(), Vec::new(), Vec::new(), at(20));
     while let Some(next) = sender.poll_timeout() {
         now = next.max(now + Duration::from_nanos(1));
         sender.handle_timeout(now);
-        while let Some(transmit) = sender.poll_transmit(now, &mut buffer) {
-            let body = key().group().open(&buffer[..transmit.segment]).unwrap();
+        while sender.poll_transmit(now, &mut batch) {
+            batch.copy_to(&mut buffer);
+            let body = key().group().open(&buffer).unwrap();
             fins.extend(Fin::decode(body).map(|fin| fin.seq));
         }
     }
@@ -281,12 +284,12 @@ fn nobody_comes_and_the_session_ends() {
 }
 
 fn drain_until_closed(sender: &mut Sender) {
-    let (mut buffer, mut now) = (Vec::new(), at(0));
+    let (mut batch, mut now) = (Batch::default(), at(0));
     while let Some(next) = sender.poll_timeout() {
         now = next.max(now + Duration::from_nanos(1));
         assert!(now < at(7_000), "join_wait is 5 s, FINs take one");
         sender.handle_timeout(now);
-        while sender.poll_transmit(now, &mut buffer).is_some() {}
+        while sender.poll_transmit(now, &mut batch) {}
     }
 }
 

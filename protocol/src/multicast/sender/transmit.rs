@@ -1,17 +1,19 @@
 //! What the sender puts into packets: symbols of the chunks in the window, announces, the end.
 
 use super::announcer::View;
+use super::batch::{Batch, ZEROS};
 use super::window::Pick;
-use super::{Sender, SenderEvent, State, Transmit, u64_from};
+use super::{Sender, SenderEvent, State, u64_from};
 use crate::multicast::limits::{BATCH_TIME, FINS, SEGMENTS};
 use crate::multicast::packet::{Data, Phase, Reason};
 use crate::multicast::time::Time;
 
 impl Sender {
     /// As many data packets as may go in one batch.
-    pub(super) fn batch(&mut self, now: Time, buffer: &mut Vec<u8>) -> Option<Transmit> {
+    pub(super) fn batch(&mut self, now: Time, batch: &mut Batch) -> bool {
         let segment = self.config.geometry.packet_bytes();
         let most = self.batch_packets(segment);
+        batch.begin(segment);
         let mut count = 0;
         while count < most {
             if self.window.has_place() {
@@ -22,11 +24,7 @@ impl Sender {
                 break;
             };
             self.tx_seq += 1;
-            let start = buffer.len();
-            self.write(pick, buffer);
-            if self.tagged {
-                Data::seal(&mut buffer[start..], &self.data_key);
-            }
+            self.write(pick, batch);
             self.wants.sent(pick.chunk, self.tx_seq, pick.last);
             if pick.last {
                 self.store.release(pick.chunk);
@@ -39,7 +37,7 @@ impl Sender {
         }
         self.history.note(now, self.tx_seq);
         self.stats.packets += u64_from(count);
-        (count > 0).then_some(Transmit { segment, count })
+        count > 0
     }
 
     /// Packets of one batch: what the driver takes, and not more than go in [`BATCH_TIME`].
@@ -55,10 +53,10 @@ impl Sender {
             .max(1)
     }
 
-    fn write(&mut self, pick: Pick, buffer: &mut Vec<u8>) {
+    fn write(&mut self, pick: Pick, batch: &mut Batch) {
         let geometry = &self.config.geometry;
         let sources = geometry.source_symbols(pick.chunk);
-        let payload = if pick.symbol < sources {
+        let (bytes, range) = if pick.symbol < sources {
             *(if pick.again {
                 &mut self.stats.repeated
             } else {
@@ -68,26 +66,28 @@ impl Sender {
                 .store
                 .bytes(pick.chunk)
                 .expect("a chunk being sent is pinned");
-            &chunk[geometry.range(pick.symbol, chunk.len())]
+            (chunk, geometry.range(pick.symbol, chunk.len()))
         } else {
             self.stats.parity += 1;
             let parity = self.store.parity(pick.chunk, pick.symbol - sources);
             parity.expect("a chunk enters the window with the parity that its turn needs")
         };
-        let end = buffer.len() + geometry.packet_bytes();
-        let session = self.config.session;
-        Data {
-            session,
+        let data = Data {
+            session: self.config.session,
             symbol: pick.symbol,
             chunk: pick.chunk,
             tx_seq: self.tx_seq,
-            payload,
+            payload: &bytes[range.clone()],
+        };
+        let mut head = data.head();
+        if self.tagged {
+            let rest = geometry.symbol_bytes() - data.payload.len();
+            Data::seal(&mut head, [data.payload, &ZEROS[..rest]], &self.data_key);
         }
-        .encode(buffer);
-        buffer.resize(end, 0);
+        batch.push(&head, bytes, range);
     }
 
-    pub(super) fn announce(&mut self, now: Time, buffer: &mut Vec<u8>) -> Transmit {
+    pub(super) fn announce(&mut self, now: Time, batch: &mut Batch) {
         let waiting = self.window.is_empty() && self.wants.waiting() == 0;
         let phase = match self.state {
             State::Waiting { .. } => Phase::Waiting,
@@ -104,12 +104,9 @@ impl Sender {
             phase,
             tagged: self.tagged,
         };
-        self.announcer.announce(now, &view, buffer);
+        let announcer = &mut self.announcer;
+        batch.control(|packet| announcer.announce(now, &view, packet));
         self.stats.control += 1;
-        Transmit {
-            segment: buffer.len(),
-            count: 1,
-        }
     }
 
     pub(super) fn fin(
@@ -118,12 +115,13 @@ impl Sender {
         reason: Reason,
         left: u32,
         next: Time,
-        buffer: &mut Vec<u8>,
-    ) -> Option<Transmit> {
+        batch: &mut Batch,
+    ) -> bool {
         if next > now {
-            return None;
+            return false;
         }
-        self.announcer.fin(&self.config, reason, buffer);
+        let (announcer, config) = (&mut self.announcer, &self.config);
+        batch.control(|packet| announcer.fin(config, reason, packet));
         self.stats.control += 1;
         self.state = match left {
             0 | 1 => State::Closed,
@@ -136,9 +134,6 @@ impl Sender {
         if self.state == State::Closed {
             self.event(SenderEvent::Finished(reason));
         }
-        Some(Transmit {
-            segment: buffer.len(),
-            count: 1,
-        })
+        true
     }
 }
