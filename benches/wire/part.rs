@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::{ChunkSet, ChunkTable};
 use simulcast_protocol::units::Rate;
+use simulcast_transport::chunk_bytes::ChunkBytes;
 use simulcast_transport::multicast::{
     Cancel, ChunkSink, ReceiverConfig, SenderConfig, SenderSession, SinkError, receive,
 };
@@ -202,7 +203,7 @@ impl ChunkSink for Taken {
         at.is_some_and(|wanted| wanted.load(Ordering::Acquire))
     }
 
-    fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError> {
+    fn deliver(&self, index: u32, bytes: ChunkBytes) -> Result<(), SinkError> {
         let failed = |source: io::Error| SinkError {
             index,
             source: Box::new(source),

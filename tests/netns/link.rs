@@ -148,7 +148,17 @@ impl Namespace {
     /// # Errors
     /// When `ethtool` refuses.
     pub fn set_coalescing(&self) -> Result<()> {
-        let port = ["ip", "netns", "exec", &self.switch, "ethtool", "-K", &self.name, "tso", "off"];
+        let port = [
+            "ip",
+            "netns",
+            "exec",
+            &self.switch,
+            "ethtool",
+            "-K",
+            &self.name,
+            "tso",
+            "off",
+        ];
         run(command(port[0]).args(&port[1..]))
             .and_then(|_| run(self.command("ethtool").args(["-K", INTERFACE, "gro", "on"])))
             .with_context(|| format!("have {} put packets together", self.name))?;

@@ -22,6 +22,7 @@ pub use missing::{Claim, Missing, Scope};
 pub use over_http::over_http;
 pub use over_multicast::MulticastError;
 
+use crate::chunk_bytes::ChunkBytes;
 use crate::http::HttpError;
 use queue::Queue;
 
@@ -44,7 +45,7 @@ pub struct Arrived {
     /// Its index in the version.
     pub index: u32,
     /// Its bytes as stored and sent.
-    pub bytes: Vec<u8>,
+    pub bytes: ChunkBytes,
 }
 
 /// Nothing is taken any more: what is wanted has come, or the receiver gave up.
@@ -199,7 +200,8 @@ impl Inlet<'_> {
     ///
     /// # Errors
     /// [`Stopped`] when nothing is taken any more.
-    pub fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), Stopped> {
+    pub fn deliver(&self, index: u32, bytes: impl Into<ChunkBytes>) -> Result<(), Stopped> {
+        let bytes = bytes.into();
         let counters = &self.fetch.counters[place(self.transport)];
         if !self
             .fetch

@@ -89,15 +89,17 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
-    /// No symbol yet of this chunk, which must exist.
-    pub(crate) fn new(geometry: &Geometry, index: u32) -> Self {
+    /// No symbol yet of this chunk, which must exist; `memory` is used for its bytes.
+    pub(crate) fn new(geometry: &Geometry, index: u32, mut memory: Vec<u8>) -> Self {
         let (symbol, sources) = (geometry.symbol_bytes(), geometry.source_symbols(index));
+        memory.clear();
+        memory.reserve_exact(usize::from(sources) * symbol);
         Self {
             symbol,
             len: geometry.chunk_bytes(index),
             sources,
             source_count: 0,
-            source: Vec::with_capacity(usize::from(sources) * symbol),
+            source: memory,
             parity: Vec::new(),
             parity_numbers: Vec::new(),
             seen: vec![0; usize::from(sources + PARITY_SYMBOLS).div_ceil(64)],
@@ -160,6 +162,11 @@ impl Symbols {
         } else {
             0
         }
+    }
+
+    /// The memory that its bytes took.
+    pub(crate) fn into_memory(self) -> Vec<u8> {
+        self.source
     }
 
     fn has(&self, number: u16) -> bool {
@@ -233,7 +240,7 @@ mod tests {
             let geometry = geometry(chunk.len(), 16);
             let parity = Parity::of(&chunk, 16).unwrap();
             let (sources, all) = (geometry.source_symbols(0), geometry.all_symbols(0));
-            let mut symbols = Symbols::new(&geometry, 0);
+            let mut symbols = Symbols::new(&geometry, 0, Vec::new());
             // A walk over all symbol numbers with a step that is odd to their count visits each, in a mixed order.
             let count = usize::from(all);
             let step = (step..).find(|s| gcd(*s, count) == 1).unwrap();
@@ -256,7 +263,7 @@ mod tests {
 
     #[test]
     fn wrong_symbols_are_refused_and_change_nothing() {
-        let mut symbols = Symbols::new(&geometry(32, 16), 0);
+        let mut symbols = Symbols::new(&geometry(32, 16), 0, Vec::new());
         assert_eq!(symbols.add(258, &[1; 16]), None);
         assert_eq!(symbols.add(0, &[1; 15]), None);
         assert_eq!(symbols.add(65_535, &[1; 16]), None);
@@ -270,7 +277,7 @@ mod tests {
             .collect();
         let geometry = geometry(chunk.len(), 1440);
         let parity = Parity::of(&chunk, 1440).unwrap();
-        let mut symbols = Symbols::new(&geometry, 0);
+        let mut symbols = Symbols::new(&geometry, 0, Vec::new());
         for number in 256..2912 {
             symbols.add(number, &chunk[geometry.range(number, chunk.len())]);
         }

@@ -196,6 +196,11 @@ impl Receiver {
         }
     }
 
+    /// Takes memory of chunks that went before, for those that come.
+    pub fn give(&mut self, memory: Vec<u8>) {
+        self.gathering.give(memory);
+    }
+
     /// How full the fullest queue behind the receiver is, in 255ths, and how many packets the socket dropped in all.
     pub fn load(&mut self, now: Time, fill: u8, drops: u64) {
         self.reporter.on_load(now, fill.max(self.gathering.fill()), drops);

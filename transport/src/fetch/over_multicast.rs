@@ -13,6 +13,7 @@ use simulcast_protocol::multicast::probe::verdict::Finding;
 use super::conduct::{Choice, Notice, Order};
 use super::interface::{mtu_towards, towards};
 use super::{Fetch, Inlet, Transport};
+use crate::chunk_bytes::ChunkBytes;
 use crate::http::HttpError;
 use crate::multicast::probe::why_not_reached;
 use crate::multicast::{
@@ -215,7 +216,7 @@ impl ChunkSink for Inlet<'_> {
         Inlet::wanted(self, index)
     }
 
-    fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError> {
+    fn deliver(&self, index: u32, bytes: ChunkBytes) -> Result<(), SinkError> {
         Inlet::deliver(self, index, bytes).map_err(|stopped| SinkError {
             index,
             source: Box::new(stopped),

@@ -14,7 +14,7 @@ fn chunk(index: u32) -> Vec<u8> {
 fn drain(fetch: &Fetch) -> Vec<u32> {
     std::iter::from_fn(|| fetch.next())
         .map(|arrived| {
-            assert_eq!(arrived.bytes, chunk(arrived.index));
+            assert_eq!(*arrived.bytes, *chunk(arrived.index));
             arrived.index
         })
         .collect()

@@ -20,6 +20,7 @@ use simulcast_protocol::multicast::{
 pub use config::{End, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError};
 
 use super::wait::{Cancel, Clock, Waker};
+use crate::chunk_bytes::{ChunkBytes, Pool};
 use crate::udp::batch::Receiving;
 use crate::udp::{control_speaker, group_receiver, receive_buffer};
 use deaf::Deaf;
@@ -51,7 +52,7 @@ pub trait ChunkSink: Send + Sync {
     fn wanted(&self, index: u32) -> bool;
     /// Takes a chunk whose bytes have the hash that the table names. It may block: that slows the session. An error
     /// ends it.
-    fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError>;
+    fn deliver(&self, index: u32, bytes: ChunkBytes) -> Result<(), SinkError>;
     /// This session will not bring the chunk: the sender cannot read it, or its bytes were wrong too often. Another transport
     /// may fetch it at once.
     fn gave_up(&self, _index: u32) {}
@@ -135,6 +136,7 @@ pub fn go_on(
             )
         }
     };
+    let pool = Arc::new(Pool::default());
     let given_up = ChunkSet::empty(table.count());
     let driver = Driver {
         heard: (receiver.stats().announces, clock.now()),
@@ -146,6 +148,7 @@ pub fn go_on(
         control,
         given_up,
         sink,
+        pool: Arc::clone(&pool),
         cancel,
         receiving: Receiving::new(),
         waker: &waker,
@@ -164,7 +167,8 @@ pub fn go_on(
         let judges: Vec<_> = (0..workers)
             .map(|_| {
                 let (todo, verdict, table, waker) = (todo.clone(), verdict.clone(), &table, &waker);
-                scope.spawn(move || judge(table, sink, &todo, &verdict, waker))
+                let pool = Arc::clone(&pool);
+                scope.spawn(move || judge(table, sink, &pool, &todo, &verdict, waker))
             })
             .collect();
         drop((todo, verdict));
@@ -216,6 +220,7 @@ impl Drop for Alarm<'_> {
 fn judge(
     table: &ChunkTable,
     sink: &dyn ChunkSink,
+    pool: &Arc<Pool>,
     todo: &Inbox<Gathered>,
     verdict: &Outbox<Verdict>,
     waker: &Waker,
@@ -226,7 +231,7 @@ fn judge(
         let index = gathered.index();
         let id = table.get(index).map(|info| info.id);
         let found = if sink.wanted(index) {
-            match gathered.decode_with(&mut decoder) {
+            match gathered.decode_with(&mut decoder).map(|bytes| pool.lend(bytes)) {
                 Ok(bytes) if Some(ChunkId::of(&bytes)) == id => match sink.deliver(index, bytes) {
                     Ok(()) => Verdict::Accepted(index),
                     Err(error) => Verdict::Failed(error),
@@ -263,6 +268,7 @@ struct Driver<'a> {
     receiving: Receiving,
     waker: &'a Waker,
     sink: &'a dyn ChunkSink,
+    pool: Arc<Pool>,
     cancel: &'a Cancel,
     work: Outbox<Gathered>,
     verdicts: Inbox<Verdict>,
@@ -293,6 +299,9 @@ impl Driver<'_> {
             let came = self.feed()?;
             while let Ok(verdict) = self.verdicts.try_recv() {
                 self.take(verdict)?;
+            }
+            while let Some(memory) = self.pool.take() {
+                self.receiver.give(memory);
             }
             self.drain();
             if self.cancel.is_set() {

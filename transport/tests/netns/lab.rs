@@ -11,6 +11,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 use simulcast_protocol::id::{ChunkId, ManifestId};
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
+use simulcast_transport::chunk_bytes::ChunkBytes;
 use simulcast_transport::multicast::{ChunkSink, ChunkSource, SinkError};
 
 /// Machines 0 to n, each a namespace with `eth0` at 10.77.0.(machine + 1), on a bridge in a namespace of its own.
@@ -230,8 +231,8 @@ impl ChunkSink for Memory {
         self.chunks.lock().unwrap()[usize::try_from(index).unwrap()].is_none()
     }
 
-    fn deliver(&self, index: u32, bytes: Vec<u8>) -> Result<(), SinkError> {
-        let old = self.chunks.lock().unwrap()[usize::try_from(index).unwrap()].replace(bytes);
+    fn deliver(&self, index: u32, bytes: ChunkBytes) -> Result<(), SinkError> {
+        let old = self.chunks.lock().unwrap()[usize::try_from(index).unwrap()].replace(bytes.to_vec());
         assert!(old.is_none(), "chunk {index} was delivered twice");
         *self.last.lock().unwrap() = self.started.elapsed();
         Ok(())

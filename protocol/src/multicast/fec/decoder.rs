@@ -132,7 +132,10 @@ mod tests {
         };
         let table = ChunkTable::new(ManifestId::of(b""), vec![info]).unwrap();
         let geometry = Geometry::new(Arc::new(table), symbol).unwrap();
-        let (parity, mut symbols) = (Parity::of(&chunk, symbol).unwrap(), Symbols::new(&geometry, 0));
+        let (parity, mut symbols) = (
+            Parity::of(&chunk, symbol).unwrap(),
+            Symbols::new(&geometry, 0, Vec::new()),
+        );
         let mut missing = std::collections::BTreeSet::new();
         while missing.len() < lost.into() {
             missing.insert(rng.random_range(0..sources));

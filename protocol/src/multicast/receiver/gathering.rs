@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::multicast::fec::{Gathered, Symbols};
-use crate::multicast::limits::{OPEN_CHUNKS, REJECTIONS};
+use crate::multicast::limits::{OPEN_CHUNKS, REJECTIONS, WINDOW_CHUNKS};
 use crate::multicast::set::ChunkSet;
 use crate::multicast::stats::ReceiverStats;
 use crate::multicast::table::Geometry;
@@ -50,6 +50,8 @@ pub(super) struct Gathering {
     memory: u64,
     judged_memory: u64,
     budget: u64,
+    /// Memory of chunks that went before.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Gathering {
@@ -65,6 +67,7 @@ impl Gathering {
             memory: 0,
             judged_memory: 0,
             budget,
+            spare: Vec::new(),
         }
     }
 
@@ -80,12 +83,16 @@ impl Gathering {
             if symbol.number >= geometry.all_symbols(chunk) {
                 return Took::Wrong;
             }
-            if !self.make_room(geometry, stats, symbol) {
+            let needed = usize::from(geometry.source_symbols(chunk)) * geometry.symbol_bytes();
+            let memory = self.spare_for(needed);
+            if !self.make_room(geometry, stats, needed.max(memory.capacity())) {
+                self.spare
+                    .extend(Some(memory).filter(|memory| memory.capacity() > 0));
                 stats.no_room += 1;
                 return Took::Nothing;
             }
             self.whole.remove(chunk);
-            let symbols = Symbols::new(geometry, chunk);
+            let symbols = Symbols::new(geometry, chunk, memory);
             self.memory += symbols.memory();
             let open = Open {
                 symbols,
@@ -161,6 +168,21 @@ impl Gathering {
         self.missing.remove(chunk)
     }
 
+    /// Takes memory of a chunk that went before. The oldest is given back to the system when there is much of it.
+    pub(super) fn give(&mut self, memory: Vec<u8>) {
+        if self.spare.len() == WINDOW_CHUNKS {
+            self.spare.remove(0);
+        }
+        self.spare.push(memory);
+    }
+
+    /// Memory for so many bytes from what is spare, if there is some that is not much larger; otherwise none.
+    fn spare_for(&mut self, bytes: usize) -> Vec<u8> {
+        let fits = |memory: &Vec<u8>| (bytes..=bytes + bytes / 4).contains(&memory.capacity());
+        let found = self.spare.iter().position(fits);
+        found.map_or_else(Vec::new, |found| self.spare.swap_remove(found))
+    }
+
     /// Another session with its own packet numbers begins; symbols stay.
     pub(super) fn restart(&mut self) {
         for open in self.open.values_mut() {
@@ -223,6 +245,7 @@ impl Gathering {
     fn evict(&mut self, stats: &mut ReceiverStats, chunk: u32) {
         if let Some(open) = self.open.remove(&chunk) {
             self.memory -= open.symbols.memory();
+            self.give(open.symbols.into_memory());
             self.whole.insert(chunk);
             stats.evicted += 1;
         }
@@ -231,9 +254,8 @@ impl Gathering {
     /// Makes room for a new chunk. When the budget is used up, of the chunks that are not being sent now the one
     /// with the largest deficit goes, if more than a quarter of it lacks; otherwise the new one must wait, because
     /// fetching the rest of the old one costs less than fetching the new one again.
-    fn make_room(&mut self, geometry: &Geometry, stats: &mut ReceiverStats, symbol: &Symbol<'_>) -> bool {
-        let needs = |chunk| u64::from(geometry.source_symbols(chunk)) * u64_from(geometry.symbol_bytes());
-        let new = needs(symbol.chunk);
+    fn make_room(&mut self, geometry: &Geometry, stats: &mut ReceiverStats, bytes: usize) -> bool {
+        let new = u64_from(bytes);
         while self.open.len() >= OPEN_CHUNKS || self.memory + new > self.budget {
             if self.memory == 0 {
                 return true; // One chunk is always taken, however small the budget.
