@@ -1,13 +1,19 @@
 //! Mini-kernels as they lie in the state directory: `boot/NAME/{vmlinuz,initrd.img,package.json}`.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use anyhow::{Context, Result};
 use serde::Deserialize;
+use simulcast_bootpackage::{INITRD, KERNEL, RECORD, Record};
 
 /// Longest name in bytes: it becomes a directory name.
 const NAME_BYTES: usize = 32;
+
+/// Bytes of the longest record that is read: one of all modules has half a megabyte.
+const RECORD_BYTES: u64 = 16 << 20;
 
 /// The directory of the state directory that everything for booting is in.
 const DIRECTORY: &str = "boot";
@@ -24,6 +30,12 @@ pub(crate) struct PackageName(String);
 impl PackageName {
     /// What nodes boot unless told otherwise.
     pub(crate) const DEFAULT: &str = "default";
+}
+
+impl Default for PackageName {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
 }
 
 impl FromStr for PackageName {
@@ -65,6 +77,61 @@ impl fmt::Display for PackageName {
 /// Where everything for booting is kept, below the state directory.
 pub(crate) fn directory(state: &Path) -> PathBuf {
     state.join(DIRECTORY)
+}
+
+/// A mini-kernel that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Package {
+    /// Its name.
+    pub(crate) name: PackageName,
+    /// Names this very build: sixteen hexadecimal digits.
+    pub(crate) id: String,
+    directory: PathBuf,
+}
+
+impl Package {
+    /// Reads what was built under a name.
+    ///
+    /// # Errors
+    /// When nothing was, or its record cannot be read.
+    pub(crate) fn load(state: &Path, name: &PackageName) -> Result<Self> {
+        let directory = directory(state).join(&name.0);
+        let path = directory.join(RECORD);
+        let failed = || format!("cannot read {}", path.display());
+        let length = fs::metadata(&path).with_context(failed)?.len();
+        anyhow::ensure!(
+            length <= RECORD_BYTES,
+            "{} is no record of a mini-kernel",
+            path.display()
+        );
+        let text = fs::read(&path).with_context(failed)?;
+        let record: Record =
+            serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(Self {
+            name: name.clone(),
+            id: record.id(),
+            directory,
+        })
+    }
+
+    /// The file of this name, which is the kernel's or the initramfs'.
+    pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
+        [KERNEL, INITRD]
+            .contains(&name)
+            .then(|| self.directory.join(name))
+    }
+}
+
+#[cfg(test)]
+impl Package {
+    /// A mini-kernel that has a name and nothing else.
+    pub(crate) fn sample(name: PackageName, id: &str) -> Self {
+        Self {
+            name,
+            id: id.to_owned(),
+            directory: PathBuf::new(),
+        }
+    }
 }
 
 #[cfg(test)]

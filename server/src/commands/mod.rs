@@ -12,6 +12,7 @@ mod import;
 mod listing;
 mod lsimage;
 mod mkbootpackage;
+mod mkbootserver;
 mod mvimage;
 mod rmimage;
 mod server;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Fsck(fsck::Args),
     Gc(gc::Args),
     Doctor(doctor::Args),
+    Mkbootserver(mkbootserver::Args),
     Mkbootpackage(mkbootpackage::Args),
     Server(server::Args),
 }
@@ -52,6 +54,7 @@ impl Command {
             Self::Fsck(args) => fsck::run(args, console),
             Self::Gc(args) => gc::run(args, console),
             Self::Doctor(args) => doctor::run(args, console),
+            Self::Mkbootserver(args) => mkbootserver::run(args, console),
             Self::Mkbootpackage(args) => mkbootpackage::run(args, console),
             Self::Server(args) => server::run(args, console),
         }
