@@ -31,11 +31,13 @@ pub(crate) enum BootFile {
     GrubBios,
     /// GRUB for UEFI.
     GrubUefi,
+    /// GRUB for UEFI that boots the local disk and does nothing else.
+    LocalUefi,
 }
 
 impl BootFile {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Undionly,
         Self::Snponly,
         Self::IpxeEfi,
@@ -44,6 +46,7 @@ impl BootFile {
         Self::Ldlinux,
         Self::GrubBios,
         Self::GrubUefi,
+        Self::LocalUefi,
     ];
 
     /// Its name, by TFTP and by HTTP.
@@ -57,6 +60,7 @@ impl BootFile {
             Self::Ldlinux => "ldlinux.c32",
             Self::GrubBios => "grub.0",
             Self::GrubUefi => "grubx64.efi",
+            Self::LocalUefi => "local.efi",
         }
     }
 
@@ -84,7 +88,7 @@ impl BootFile {
                 "/usr/lib/syslinux/modules/bios/ldlinux.c32",
                 "/usr/share/syslinux/ldlinux.c32",
             ],
-            Self::GrubBios | Self::GrubUefi => &[],
+            Self::GrubBios | Self::GrubUefi | Self::LocalUefi => &[],
         }
     }
 
@@ -95,7 +99,7 @@ impl BootFile {
             Self::Lpxelinux => "pxelinux",
             Self::Ldlinux => "syslinux-common",
             Self::GrubBios => "grub-pc-bin",
-            Self::GrubUefi => "grub-efi-amd64-bin",
+            Self::GrubUefi | Self::LocalUefi => "grub-efi-amd64-bin",
         }
     }
 
@@ -103,7 +107,7 @@ impl BootFile {
     pub(crate) fn check(self, bytes: &[u8]) -> Result<()> {
         let efi = bytes.starts_with(b"MZ");
         let ok = match self {
-            Self::Snponly | Self::IpxeEfi | Self::IpxeArm64 | Self::GrubUefi => efi,
+            Self::Snponly | Self::IpxeEfi | Self::IpxeArm64 | Self::GrubUefi | Self::LocalUefi => efi,
             Self::Ldlinux => bytes.starts_with(b"\x7fELF"),
             Self::Undionly | Self::Lpxelinux | Self::GrubBios => bytes.len() > 512 && !efi,
         };

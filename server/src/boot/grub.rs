@@ -1,5 +1,8 @@
 //! GRUB as a boot loader over the network, made by `grub-mkimage` with everything built in: beside a foreign DHCP server it
 //! would look for its modules at the wrong place.
+//!
+//! A third image boots the local disk of a UEFI. iPXE cannot do that itself, and leaving it to the firmware takes minutes: many
+//! try all other ways to boot over the network first.
 
 #![expect(
     clippy::disallowed_methods,
@@ -55,29 +58,47 @@ fn platform(file: BootFile) -> Option<(&'static str, &'static str, &'static [&'s
     match file {
         BootFile::GrubBios => Some(("i386-pc-pxe", "/usr/lib/grub/i386-pc", BIOS)),
         BootFile::GrubUefi => Some(("x86_64-efi", "/usr/lib/grub/x86_64-efi", UEFI)),
+        BootFile::LocalUefi => Some(("x86_64-efi", "/usr/lib/grub/x86_64-efi", &[])),
         _ => None,
     }
 }
 
-/// The configuration that is built in: it gets the machine's own from `server`, which firmware may not have told.
-fn built_in(server: Ipv4Addr) -> String {
-    format!("set root=(tftp,{server})\nset prefix=(tftp,{server})/grub\n")
+/// Where boot loaders are on a local disk: where firmware itself looks, which is where ours are installed, then where
+/// distributions have theirs.
+const LOADERS: &[&str] = &[
+    "/EFI/BOOT/BOOTX64.EFI",
+    "/EFI/debian/shimx64.efi",
+    "/EFI/debian/grubx64.efi",
+    "/EFI/ubuntu/shimx64.efi",
+    "/EFI/systemd/systemd-bootx64.efi",
+];
+
+/// The configuration that is built in. An image for the network gets the machine's own from `server`, which firmware may not
+/// have told. What is built in is read line by line, without conditions, and goes on after a line that fails.
+fn built_in(file: BootFile, server: Option<Ipv4Addr>) -> Option<String> {
+    if file == BootFile::LocalUefi {
+        let each = LOADERS
+            .iter()
+            .map(|path| format!("search --no-floppy --set=root --file {path}\nchainloader {path}\nboot\n"));
+        return Some(format!("{}exit\n", each.collect::<String>()));
+    }
+    server.map(|server| format!("set root=(tftp,{server})\nset prefix=(tftp,{server})/grub\n"))
 }
 
 /// Makes an image of GRUB that asks `server`, using `directory` for what is made meanwhile; `None` when GRUB's modules or
-/// `grub-mkimage` are not installed, or the file is none of GRUB's.
+/// `grub-mkimage` are not installed, the file is none of GRUB's, or it needs a server and none is known.
 ///
 /// # Errors
 /// When it fails.
-pub(crate) fn image(file: BootFile, server: Ipv4Addr, directory: &Path) -> Result<Option<Vec<u8>>> {
-    let Some((format, modules, own)) = platform(file) else {
+pub(crate) fn image(file: BootFile, server: Option<Ipv4Addr>, directory: &Path) -> Result<Option<Vec<u8>>> {
+    let (Some((format, modules, own)), Some(built_in)) = (platform(file), built_in(file, server)) else {
         return Ok(None);
     };
     if !Path::new(modules).is_dir() {
         return Ok(None);
     }
     let (early, out) = (directory.join("grub-early.cfg"), directory.join("grub-image.new"));
-    fs::write(&early, built_in(server)).with_context(|| format!("cannot write {}", early.display()))?;
+    fs::write(&early, built_in).with_context(|| format!("cannot write {}", early.display()))?;
     let mut command = Command::new(MKIMAGE);
     command
         .args([

@@ -10,6 +10,7 @@ use simulcast_protocol::install::cmdline::{CommandLine, Word};
 use simulcast_protocol::install::{Mac, NodeName};
 
 use super::args::KernelArgs;
+use super::files::BootFile;
 use super::node::BootAction;
 use super::package::Package;
 
@@ -106,14 +107,19 @@ pub(crate) fn ipxe_first(server: SocketAddr) -> String {
 /// The iPXE script of one machine.
 pub(crate) fn ipxe(boot: &Boot<'_>) -> String {
     let (who, base) = (boot.who(), base(boot.server));
-    // A BIOS boots the first disk. A UEFI goes on with its next entry when we say that this one failed.
+    // A BIOS boots the first disk. On a UEFI GRUB finds it; without GRUB, firmware goes on with its next entry when we say
+    // that this one failed.
     if boot.action == BootAction::Local {
         return format!(
             "#!ipxe\n\
              # {who} boots its local disk\n\
-             iseq ${{platform}} efi && exit 1 ||\n\
+             iseq ${{platform}} efi || goto bios\n\
+             chain {base}/boot/files/{} ||\n\
+             exit 1\n\
+             :bios\n\
              sanboot --no-describe --drive 0x80 ||\n\
-             exit 1\n"
+             exit 1\n",
+            BootFile::LocalUefi.name()
         );
     }
     let again = format!(
@@ -125,10 +131,12 @@ pub(crate) fn ipxe(boot: &Boot<'_>) -> String {
     let Some(package) = boot.package else {
         return format!("#!ipxe\necho {}\n{again}", boot.no_package());
     };
+    // On a UEFI the name of the kernel's file becomes the first word of its command line, and what is no parameter there is an
+    // argument of the installer; so it is called by the name of a parameter that it has anyway.
     format!(
         "#!ipxe\n\
          # {who} boots the mini-kernel\n\
-         kernel {base}{} initrd={INITRD} {} || goto again\n\
+         kernel --name quiet {base}{} initrd={INITRD} {} || goto again\n\
          initrd --name {INITRD} {base}{} || goto again\n\
          boot || goto again\n\
          {again}",

@@ -52,7 +52,7 @@ fn ipxe_installs() {
             format!(
                 "#!ipxe\n\
                  # node01 boots the mini-kernel\n\
-                 kernel http://10.0.0.1:9440/boot/packages/default/0123456789abcdef/vmlinuz initrd=initrd.img quiet panic=60 \
+                 kernel --name quiet http://10.0.0.1:9440/boot/packages/default/0123456789abcdef/vmlinuz initrd=initrd.img quiet panic=60 \
                  si.server=http://10.0.0.1:9440 si.key={KEY} BOOTIF=01-52-54-00-12-34-56 si.console=ttyS0 console=ttyS0,115200 nomodeset || goto again\n\
                  initrd --name initrd.img http://10.0.0.1:9440/boot/packages/default/0123456789abcdef/initrd.img || goto again\n\
                  boot || goto again\n\
@@ -72,7 +72,10 @@ fn ipxe_boots_the_disk_rescues_and_says_what_is_missing() {
             ipxe(&boot),
             "#!ipxe\n\
              # node01 boots its local disk\n\
-             iseq ${platform} efi && exit 1 ||\n\
+             iseq ${platform} efi || goto bios\n\
+             chain http://10.0.0.1:9440/boot/files/local.efi ||\n\
+             exit 1\n\
+             :bios\n\
              sanboot --no-describe --drive 0x80 ||\n\
              exit 1\n"
         );

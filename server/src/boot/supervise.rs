@@ -316,6 +316,8 @@ fn say(line: &str) {
     let text = line.trim_end();
     let text = text.split_once("]: ").map_or(text, |(_, text)| text);
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    // What it tells of a request: each option of each answer.
+    let option = text.contains(" option:") || text.contains("requested options");
     let bad = [
         "failed",
         "error",
@@ -324,7 +326,9 @@ fn say(line: &str) {
         "no address available",
         "not found",
     ];
-    if bad.iter().any(|word| text.contains(word)) {
+    if option {
+        tracing::debug!("dnsmasq: {text}");
+    } else if bad.iter().any(|word| text.contains(word)) {
         tracing::warn!("dnsmasq: {text}");
     } else if ["DHCPACK", "sent ", "started", "DHCP, IP range", "proxy"]
         .iter()

@@ -102,11 +102,11 @@ impl Outcome {
 }
 
 fn put(file: BootFile, args: &Args, address: Option<Ipv4Addr>, directory: &Path) -> anyhow::Result<Outcome> {
-    let bytes = match (files::installed(file, &args.from)?, address) {
-        (Some(bytes), _) => Some(bytes),
+    let bytes = match files::installed(file, &args.from)? {
+        Some(bytes) => Some(bytes),
         // Whoever only looks has no directory to make an image in.
-        (None, Some(address)) if !args.dry_run => grub::image(file, address, directory)?,
-        (None, _) => None,
+        None if args.dry_run => None,
+        None => grub::image(file, address, directory)?,
     };
     let Some(bytes) = bytes else {
         return Ok(Outcome::Missing);
