@@ -48,6 +48,44 @@ fn boots_the_mini_kernel(site: &Site<'_>, machine: &Machine) {
     server.stop(Duration::from_secs(20)).unwrap();
 }
 
+/// A DHCP server that is not ours, on a machine of its own, and knows nothing of booting.
+fn foreign_dhcp(run: &Run, site: &Site<'_>) -> Process {
+    let foreign = site.network.join("foreign", 2).unwrap();
+    let mut dnsmasq = foreign.command("dnsmasq");
+    dnsmasq.args([
+        "--keep-in-foreground",
+        "--port=0",
+        "--bind-interfaces",
+        "--interface=eth0",
+        "--no-ping",
+    ]);
+    dnsmasq.args([
+        "--conf-file=/dev/null",
+        "--dhcp-range=10.77.0.50,10.77.0.60,1h",
+        "--log-facility=-",
+    ]);
+    dnsmasq.arg(format!(
+        "--dhcp-leasefile={}",
+        run.dir().join("foreign-leases").display()
+    ));
+    foreign.spawn("dnsmasq", &mut dnsmasq).unwrap()
+}
+
+/// Boots a machine into the mini-kernel by a boot loader whose configuration comes by TFTP, so that the server only sees it when
+/// it has an address.
+fn boots_by_tftp(site: &Site<'_>, machine: &Machine) {
+    let mut server = site.start("server");
+    let mut vm = machine.power_on().unwrap();
+    let started = vm.wait_for(INSTALLER, BOOT).unwrap();
+    eprintln!(
+        "{}: {:.1} s until the installer runs",
+        machine.name(),
+        started.as_secs_f64()
+    );
+    vm.cut_power();
+    server.stop(Duration::from_secs(20)).unwrap();
+}
+
 #[test]
 fn a_bios_boots_the_mini_kernel_by_the_rom_of_its_card() {
     if !can_run() {
@@ -71,31 +109,36 @@ fn a_uefi_boots_the_mini_kernel_by_snponly() {
 }
 
 #[test]
+fn a_bios_boots_the_mini_kernel_by_pxelinux() {
+    if !can_run() {
+        return;
+    }
+    let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-pxelinux").unwrap());
+    let site = Site::new(&run, &dhcp("bios = \"pxelinux\"\n")).with_package();
+    let machine = Machine::new(&run, &site.network, "pxelinux", 16).unwrap();
+    boots_by_tftp(&site, &machine);
+}
+
+#[test]
+fn a_uefi_boots_the_mini_kernel_by_grub_beside_a_foreign_dhcp_server() {
+    if !can_run() {
+        return;
+    }
+    let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-grub").unwrap());
+    let site = Site::new(&run, &proxy("uefi = \"grub\"\n")).with_package();
+    let _foreign = foreign_dhcp(&run, &site);
+    let machine = Machine::new(&run, &site.network, "grub", 17).unwrap();
+    boots_by_tftp(&site, &machine.firmware(Firmware::Uefi).card(Card::VirtioBare));
+}
+
+#[test]
 fn a_bios_boots_beside_a_foreign_dhcp_server() {
     if !can_run() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-proxy").unwrap());
     let site = Site::new(&run, &proxy("")).with_package();
-    let foreign = site.network.join("foreign", 2).unwrap();
-    let mut dnsmasq = foreign.command("dnsmasq");
-    dnsmasq.args([
-        "--keep-in-foreground",
-        "--port=0",
-        "--bind-interfaces",
-        "--interface=eth0",
-        "--no-ping",
-    ]);
-    dnsmasq.args([
-        "--conf-file=/dev/null",
-        "--dhcp-range=10.77.0.50,10.77.0.60,1h",
-        "--log-facility=-",
-    ]);
-    dnsmasq.arg(format!(
-        "--dhcp-leasefile={}",
-        run.dir().join("foreign-leases").display()
-    ));
-    let _foreign = foreign.spawn("dnsmasq", &mut dnsmasq).unwrap();
+    let _foreign = foreign_dhcp(&run, &site);
     let machine = Machine::new(&run, &site.network, "proxied", 13).unwrap();
     boots_the_mini_kernel(&site, &machine);
 }

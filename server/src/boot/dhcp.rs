@@ -33,6 +33,17 @@ struct Firmware {
     http: bool,
 }
 
+/// What machines with one kind of firmware load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answer {
+    firmware: Firmware,
+    /// The name of the file.
+    file: String,
+    /// Whether it is iPXE, which then asks again and gets its script. Where it is not, a card that has iPXE in its ROM loads
+    /// it all the same: what the site has chosen holds for all machines.
+    ipxe: bool,
+}
+
 const BIOS: Firmware = Firmware {
     name: "bios",
     numbers: &[0],
@@ -91,8 +102,8 @@ impl Service<'_> {
         format!("{}/boot/ipxe", base(self.server))
     }
 
-    /// Firmware that is answered, with the name of the file that it loads.
-    fn answered(&self) -> Vec<(Firmware, String)> {
+    /// What is answered, by firmware.
+    fn answers(&self) -> Vec<Answer> {
         let all = [
             (BIOS, files::for_bios(self.bios)),
             (UEFI, files::for_uefi(self.uefi)),
@@ -102,13 +113,17 @@ impl Service<'_> {
         ];
         let there = all.into_iter().filter(|(_, file)| self.there.contains(file));
         there
-            .map(|(firmware, file)| {
-                let name = if firmware.http {
+            .map(|(firmware, file)| Answer {
+                firmware,
+                file: if firmware.http {
                     format!("{}/boot/files/{}", base(self.server), file.name())
                 } else {
                     file.name().to_owned()
-                };
-                (firmware, name)
+                },
+                ipxe: !matches!(
+                    file,
+                    BootFile::Lpxelinux | BootFile::GrubBios | BootFile::GrubUefi
+                ),
             })
             .collect()
     }

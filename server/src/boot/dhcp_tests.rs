@@ -90,12 +90,49 @@ fn as_a_proxy_it_only_says_what_to_boot() {
          enable-tftp\ntftp-root=/s/tftp\n\
          dhcp-match=set:ipxe,175\n\
          dhcp-range=10.0.0.0,proxy,255.255.255.0\n\
-         pxe-service=tag:!ipxe,x86PC,\"Simulcast\",lpxelinux.0\n\
-         pxe-service=tag:ipxe,x86PC,\"Simulcast\",http://10.0.0.1:9440/boot/ipxe\n\
+         pxe-service=x86PC,\"Simulcast\",lpxelinux.0\n\
          pxe-service=tag:!ipxe,BC_EFI,\"Simulcast\",snponly.efi\n\
          pxe-service=tag:ipxe,BC_EFI,\"Simulcast\",http://10.0.0.1:9440/boot/ipxe\n\
          pxe-service=tag:!ipxe,X86-64_EFI,\"Simulcast\",snponly.efi\n\
          pxe-service=tag:ipxe,X86-64_EFI,\"Simulcast\",http://10.0.0.1:9440/boot/ipxe\n"
+    );
+}
+
+#[test]
+fn what_the_site_has_chosen_holds_for_cards_with_ipxe_too() {
+    let mut settings = full();
+    (settings.bios, settings.uefi) = (Loader::Pxelinux, Loader::Grub);
+    let there = [BootFile::Lpxelinux, BootFile::GrubUefi, BootFile::IpxeArm64];
+    let text = child_text(&settings, &there, Path::new("/s"));
+    let (_, boots) = text
+        .split_once("dhcp-match=set:arm64http,option:client-arch,19\n")
+        .unwrap();
+    assert_eq!(
+        boots,
+        "dhcp-boot=tag:ipxe,tag:!bios,tag:!uefi,tag:!uefihttp,http://10.0.0.1:9440/boot/ipxe\n\
+         dhcp-boot=tag:bios,lpxelinux.0,,10.0.0.1\n\
+         dhcp-boot=tag:uefi,grubx64.efi,,10.0.0.1\n\
+         dhcp-option-force=tag:uefihttp,60,HTTPClient\n\
+         dhcp-boot=tag:uefihttp,http://10.0.0.1:9440/boot/files/grubx64.efi\n\
+         dhcp-boot=tag:arm64,tag:!ipxe,snponly-arm64.efi,,10.0.0.1\n\
+         dhcp-option-force=tag:arm64http,tag:!ipxe,60,HTTPClient\n\
+         dhcp-boot=tag:arm64http,tag:!ipxe,http://10.0.0.1:9440/boot/files/snponly-arm64.efi\n"
+    );
+    let service = service(&settings, &there);
+    let text = dhcpd(&service, &Nodes::default());
+    let (grub, ipxe) = (
+        text.find("grubx64.efi").unwrap(),
+        text.find("/boot/ipxe").unwrap(),
+    );
+    assert!(
+        grub < ipxe && ipxe < text.find("snponly-arm64.efi").unwrap(),
+        "{text}"
+    );
+    let kea = kea(&service, &Nodes::default());
+    let test = kea["Dhcp4"]["client-classes"][0]["test"].as_str().unwrap();
+    assert!(
+        test.starts_with("option[77].hex == 'iPXE' and not (option[93].hex == 0x0000) and not ("),
+        "{test}"
     );
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::node::Nodes;
-use super::{Service, fixed};
+use super::{Answer, Service, fixed};
 
 /// What goes into `dhcpd.conf`, beside the site's subnets.
 pub(crate) fn dhcpd(service: &Service<'_>, nodes: &Nodes) -> String {
@@ -14,35 +14,16 @@ pub(crate) fn dhcpd(service: &Service<'_>, nodes: &Nodes) -> String {
          \x20 match if substring(option vendor-class-identifier, 0, 9) = \"PXEClient\"\n\
          \x20       or substring(option vendor-class-identifier, 0, 10) = \"HTTPClient\";\n",
     );
-    let mut branch = format!(
-        "  if exists user-class and option user-class = \"iPXE\" {{\n    filename \"{}\";\n  }}",
+    let (ipxe, others): (Vec<_>, Vec<_>) = service.answers().into_iter().partition(|answer| answer.ipxe);
+    let script = format!(
+        "if exists user-class and option user-class = \"iPXE\" {{\n    filename \"{}\";\n  }}",
         service.script()
     );
-    for (firmware, file) in &service.answered() {
-        let is = firmware
-            .numbers
-            .iter()
-            .map(|number| format!("option architecture-type = {number:04x}"));
-        // dhcpd writes a number of two bytes as 00:07.
-        let is: Vec<_> = is
-            .map(|test| {
-                let (head, number) = test.split_at(test.len() - 4);
-                format!("{head}{}:{}", &number[..2], &number[2..])
-            })
-            .collect();
-        let first = if firmware.http {
-            "option vendor-class-identifier \"HTTPClient\";".to_owned()
-        } else {
-            format!("next-server {};", service.tftp)
-        };
-        let test = is.join(" or ");
-        write!(
-            branch,
-            " elsif {test} {{\n    {first}\n    filename \"{file}\";\n  }}"
-        )
-        .unwrap_or_default();
-    }
-    text.push_str(&branch);
+    // The first that fits counts: iPXE in a card's ROM must not get its script where something else was chosen.
+    let mut branches: Vec<String> = others.iter().map(|answer| branch(service, answer)).collect();
+    branches.push(script);
+    branches.extend(ipxe.iter().map(|answer| branch(service, answer)));
+    write!(text, "  {}", branches.join(" els")).unwrap_or_default();
     text.push_str("\n}\n");
     for (mac, address, name) in fixed(nodes) {
         let address = address.map_or_else(String::new, |address| format!(" fixed-address {address};"));
@@ -51,4 +32,23 @@ pub(crate) fn dhcpd(service: &Service<'_>, nodes: &Nodes) -> String {
         ));
     }
     text
+}
+
+/// What machines with one kind of firmware get.
+fn branch(service: &Service<'_>, answer: &Answer) -> String {
+    // dhcpd writes a number of two bytes as 00:07.
+    let is = answer.firmware.numbers.iter().map(|number| {
+        let [high, low] = number.to_be_bytes();
+        format!("option architecture-type = {high:02x}:{low:02x}")
+    });
+    let test = is.collect::<Vec<_>>().join(" or ");
+    let first = if answer.firmware.http {
+        "option vendor-class-identifier \"HTTPClient\";".to_owned()
+    } else {
+        format!("next-server {};", service.tftp)
+    };
+    format!(
+        "if {test} {{\n    {first}\n    filename \"{}\";\n  }}",
+        answer.file
+    )
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::super::node::Nodes;
-use super::{Service, fixed, note};
+use super::{Answer, Service, fixed, note};
 
 /// Where the files of our dnsmasq are.
 #[derive(Debug, Clone, Copy)]
@@ -103,16 +103,22 @@ fn booting(service: &Service<'_>) -> String {
             dhcp.network.base(),
             dhcp.network.mask()
         ));
-        // A proxy must offer the script as a service too: dhcp-boot alone is not answered.
-        for (firmware, file) in service.answered().iter().filter(|(firmware, _)| !firmware.http) {
-            for name in firmware.services {
-                line(format!("pxe-service=tag:!ipxe,{name},\"Simulcast\",{file}"));
-                line(format!("pxe-service=tag:ipxe,{name},\"Simulcast\",{script}"));
+        for answer in service.answers().iter().filter(|answer| !answer.firmware.http) {
+            for name in answer.firmware.services {
+                let file = &answer.file;
+                if answer.ipxe {
+                    // A proxy must offer the script as a service too: dhcp-boot alone is not answered.
+                    line(format!("pxe-service=tag:!ipxe,{name},\"Simulcast\",{file}"));
+                    line(format!("pxe-service=tag:ipxe,{name},\"Simulcast\",{script}"));
+                } else {
+                    line(format!("pxe-service={name},\"Simulcast\",{file}"));
+                }
             }
         }
         return text;
     }
-    for (firmware, _) in &service.answered() {
+    let answers = service.answers();
+    for Answer { firmware, .. } in &answers {
         for number in firmware.numbers {
             line(format!(
                 "dhcp-match=set:{},option:client-arch,{number}",
@@ -120,14 +126,23 @@ fn booting(service: &Service<'_>) -> String {
             ));
         }
     }
-    line(format!("dhcp-boot=tag:ipxe,{script}"));
-    for (firmware, file) in &service.answered() {
+    let others = answers.iter().filter(|answer| !answer.ipxe);
+    let others: String = others
+        .map(|answer| format!(",tag:!{}", answer.firmware.name))
+        .collect();
+    line(format!("dhcp-boot=tag:ipxe{others},{script}"));
+    for Answer { firmware, file, ipxe } in &answers {
         let (name, tftp) = (firmware.name, service.tftp);
-        if firmware.http {
-            line(format!("dhcp-option-force=tag:{name},tag:!ipxe,60,HTTPClient"));
-            line(format!("dhcp-boot=tag:{name},tag:!ipxe,{file}"));
+        let tags = if *ipxe {
+            format!("tag:{name},tag:!ipxe")
         } else {
-            line(format!("dhcp-boot=tag:{name},tag:!ipxe,{file},,{tftp}"));
+            format!("tag:{name}")
+        };
+        if firmware.http {
+            line(format!("dhcp-option-force={tags},60,HTTPClient"));
+            line(format!("dhcp-boot={tags},{file}"));
+        } else {
+            line(format!("dhcp-boot={tags},{file},,{tftp}"));
         }
     }
     text

@@ -3,29 +3,40 @@
 use serde_json::{Value, json};
 
 use super::super::node::Nodes;
-use super::{Service, fixed};
+use super::{Answer, Service, fixed};
 
 /// What goes into `Dhcp4` of Kea's configuration: classes of clients, and reservations of the subnet. JSON has no comments;
 /// `user-context` stands for them.
 pub(crate) fn kea(service: &Service<'_>, nodes: &Nodes) -> Value {
     const IPXE: &str = "option[77].hex == 'iPXE'";
-    let mut classes = vec![json!({
-        "name": "simulcast-ipxe",
-        "test": IPXE,
-        "boot-file-name": service.script(),
-    })];
-    for (firmware, file) in &service.answered() {
-        let is: Vec<_> = firmware
+    let answers = service.answers();
+    let is = |answer: &Answer| {
+        let numbers = answer
+            .firmware
             .numbers
             .iter()
-            .map(|number| format!("option[93].hex == 0x{number:04x}"))
-            .collect();
+            .map(|number| format!("option[93].hex == 0x{number:04x}"));
+        format!("({})", numbers.collect::<Vec<_>>().join(" or "))
+    };
+    let others = answers.iter().filter(|answer| !answer.ipxe);
+    let others: String = others.map(|answer| format!(" and not {}", is(answer))).collect();
+    let mut classes = vec![json!({
+        "name": "simulcast-ipxe",
+        "test": format!("{IPXE}{others}"),
+        "boot-file-name": service.script(),
+    })];
+    for answer in &answers {
+        let unless = if answer.ipxe {
+            format!(" and not ({IPXE})")
+        } else {
+            String::new()
+        };
         let mut class = json!({
-            "name": format!("simulcast-{}", firmware.name),
-            "test": format!("({}) and not ({IPXE})", is.join(" or ")),
-            "boot-file-name": file,
+            "name": format!("simulcast-{}", answer.firmware.name),
+            "test": format!("{}{unless}", is(answer)),
+            "boot-file-name": answer.file,
         });
-        if firmware.http {
+        if answer.firmware.http {
             class["option-data"] = json!([{ "name": "vendor-class-identifier", "data": "HTTPClient" }]);
         } else {
             class["next-server"] = json!(service.tftp);
