@@ -56,6 +56,7 @@ pub(crate) const BUSYBOX: &str = "/usr/bin/busybox";
 pub(crate) const PROGRAMS: &[Wanted] = &[
     required("blkid", "/usr/sbin/blkid", &[], "util-linux"),
     required("busybox", BUSYBOX, &[], "busybox-static"),
+    useful("btrfs", "/usr/bin/btrfs", &[], "btrfs-progs"),
     useful("dropbear", "/usr/sbin/dropbear", &[], "dropbear-bin"),
     useful("dropbearkey", "/usr/bin/dropbearkey", &[], "dropbear-bin"),
     useful("efibootmgr", "/usr/bin/efibootmgr", &[], "efibootmgr"),
@@ -74,6 +75,7 @@ pub(crate) const PROGRAMS: &[Wanted] = &[
     useful("mkfs.xfs", "/usr/sbin/mkfs.xfs", &[], "xfsprogs"),
     required("mkswap", "/usr/sbin/mkswap", &[], "util-linux"),
     required("modprobe", "/usr/sbin/kmod", KMOD, "kmod"),
+    required("partx", "/usr/bin/partx", &[], "util-linux"),
     required("sfdisk", "/usr/sbin/sfdisk", &[], "fdisk"),
     required("wipefs", "/usr/sbin/wipefs", &[], "util-linux"),
 ];
