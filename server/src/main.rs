@@ -4,9 +4,15 @@
 
 mod commands;
 mod daemon;
+mod extras;
+mod files;
 mod golden;
+mod inventory;
+mod order;
+mod state;
 mod store;
 mod text;
+mod view;
 
 use std::process::ExitCode;
 

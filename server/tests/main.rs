@@ -7,4 +7,5 @@ mod faults;
 mod harness;
 mod images;
 mod manners;
+mod nodes;
 mod tar;

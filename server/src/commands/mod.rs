@@ -8,10 +8,14 @@ mod export;
 mod fsck;
 mod gc;
 mod getimage;
+mod group;
 mod import;
+mod install;
 mod listing;
 mod lsimage;
 mod mvimage;
+mod node;
+mod nodes;
 mod rmimage;
 mod server;
 
@@ -31,6 +35,9 @@ pub(crate) enum Command {
     Rmimage(rmimage::Args),
     Fsck(fsck::Args),
     Gc(gc::Args),
+    Node(node::Args),
+    Group(group::Args),
+    Install(install::Args),
     Doctor(doctor::Args),
     Server(server::Args),
 }
@@ -49,6 +56,9 @@ impl Command {
             Self::Rmimage(args) => rmimage::run(args, console),
             Self::Fsck(args) => fsck::run(args, console),
             Self::Gc(args) => gc::run(args, console),
+            Self::Node(args) => node::run(args, console),
+            Self::Group(args) => group::run(args, console),
+            Self::Install(args) => install::run(args, console),
             Self::Doctor(args) => doctor::run(args, console),
             Self::Server(args) => server::run(args, console),
         }

@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod counters;
 mod deltas;
+mod install;
 mod probes;
 mod routes;
 mod sessions;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 pub(crate) use settings::{MulticastOptions, Overrides, Settings};
 
 use counters::Counters;
+use install::Install;
 use probes::Probes;
 use sessions::Sessions;
 use settings::Igmp;
@@ -62,18 +64,20 @@ struct Daemon {
     probes: Probes,
     querying: Querying,
     counters: Counters,
+    install: Install,
     started: Instant,
 }
 
-/// Serves the store below `state` until SIGTERM or SIGINT.
+/// Serves the store below `state`, and the nodes of the inventory below `config`, until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the store cannot be opened or the address cannot be listened on.
-pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result<Exit> {
+pub(crate) fn run(state: &Path, config: &Path, settings: Settings, console: &Console) -> Result<Exit> {
     let _guard = simulcast_cli::interrupt::Guard::new();
     raise_file_limit();
     let store = Store::open(state).with_context(|| format!("cannot open the store {}", state.display()))?;
     let token = token::obtain(&state.join("keys").join("token"))?;
+    let install = Install::open(config, state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(READERS)
@@ -91,6 +95,7 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
         token,
         versions: Versions::default(),
         counters: Counters::default(),
+        install,
         started: Instant::now(),
     });
     runtime.block_on(serve(daemon, settings.listen, console))?;

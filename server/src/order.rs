@@ -1,0 +1,284 @@
+//! How the order of a node comes to be. From top to bottom: which version, which disks, which network, what the node has
+//! for itself, which files go with it; then it is signed.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use simulcast_image::layout::{Layout, LayoutError};
+use simulcast_image::manifest::SigningKey;
+use simulcast_image::order::{self, Identity, Network, Order, OrderError, SshHostKeys, Transport};
+use simulcast_image::store::{Store, StoreError};
+use simulcast_protocol::id::ManifestId;
+use simulcast_protocol::install::NodeName;
+use simulcast_protocol::install::cmdline::Addressing;
+use simulcast_protocol::name::{ImageName, ImageRef, Version};
+
+use crate::extras::{ExtraError, Extras};
+use crate::inventory::{Effective, Entry, Finish, Kept, MachineId, NetworkKind, TransportKind};
+
+/// Bytes of a layout's file.
+const LAYOUT_BYTES: u64 = 256 << 10;
+
+/// An order cannot be made: the operator has to do something about it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MakeError {
+    /// Nobody says what the node is to be installed with.
+    #[error("nobody says which image {0} gets")]
+    NoImage(NodeName),
+    /// Nobody says which card is meant.
+    #[error("nobody says which network card {0} has")]
+    NoMac(NodeName),
+    /// No layout is named.
+    #[error("nobody says how the disks of {0} are divided")]
+    NoLayout(NodeName),
+    /// The layout's file cannot be read.
+    #[error("cannot read the layout {}", .0.display())]
+    ReadLayout(PathBuf, #[source] io::Error),
+    /// The layout's file says something wrong.
+    #[error("cannot use the layout {}", .0.display())]
+    Layout(PathBuf, #[source] LayoutError),
+    /// A static address is wanted, and something is missing.
+    #[error("{0} has network = \"static\" without {1}")]
+    Address(NodeName, &'static str),
+    /// Overrides or scripts.
+    #[error(transparent)]
+    Extra(#[from] ExtraError),
+    /// The version.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The key cannot be read.
+    #[error("cannot read the signing key {}", .0.display())]
+    Key(PathBuf, #[source] io::Error),
+    /// The installer would refuse it.
+    #[error("the order of {0} would be refused")]
+    Order(NodeName, #[source] OrderError),
+}
+
+impl MakeError {
+    /// What the operator can do.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::NoImage(node) => format!("si-node set {node} image=NAME, or set it for one of its groups"),
+            Self::NoMac(node) => format!("si-node set {node} mac=52:54:00:12:34:56"),
+            Self::NoLayout(node) => {
+                format!(
+                    "write layouts.d/NAME.toml in the configuration directory, then si-node set {node} layout=NAME"
+                )
+            }
+            Self::Address(node, what) => {
+                format!("si-node set {node} {what}=…, or set it for one of its groups")
+            }
+            Self::Store(_) => "si-lsimage lists images and versions".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A version that can be installed.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) image: ImageName,
+    pub(crate) version: Version,
+    pub(crate) manifest: ManifestId,
+}
+
+/// Where configuration, state and files are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) config: &'a Path,
+    pub(crate) extras: &'a Extras,
+}
+
+/// The image that a node is to have.
+///
+/// # Errors
+/// [`MakeError::NoImage`].
+pub(crate) fn wanted<'a>(node: &NodeName, effective: &'a Effective) -> Result<&'a ImageRef, MakeError> {
+    let image = effective.entry.image.as_ref();
+    image
+        .map(|image| &image.0)
+        .ok_or_else(|| MakeError::NoImage(node.clone()))
+}
+
+/// The version that a reference means now.
+///
+/// # Errors
+/// [`MakeError::Store`].
+pub(crate) fn source(store: &Store, image: &ImageRef) -> Result<Source, MakeError> {
+    let stored = store.load(image)?;
+    Ok(Source {
+        image: stored.image,
+        version: stored.version,
+        manifest: stored.signed.id,
+    })
+}
+
+/// Makes the order of a node.
+///
+/// # Errors
+/// [`MakeError`].
+pub(crate) fn make(
+    number: u64,
+    node: &NodeName,
+    effective: &Effective,
+    source: &Source,
+    place: Place<'_>,
+) -> Result<Order, MakeError> {
+    let entry = &effective.entry;
+    let scripts = place.config.join("scripts");
+    Ok(Order {
+        number,
+        node: node.clone(),
+        image: source.image.clone(),
+        version: source.version,
+        manifest: source.manifest,
+        layout: layout(node, entry, place.config)?,
+        wipe: entry.wipe.unwrap_or(false),
+        network: network(node, entry)?,
+        identity: identity(entry),
+        overrides: overrides(node, effective, source, place)?,
+        pre_install: place.extras.scripts(&scripts.join("pre-install.d"))?,
+        post_install: place.extras.scripts(&scripts.join("post-install.d"))?,
+        transport: match entry.transport {
+            None | Some(TransportKind::Auto) => Transport::Auto,
+            Some(TransportKind::Multicast) => Transport::Multicast,
+            Some(TransportKind::Http) => Transport::Http,
+        },
+        finish: match entry.finish {
+            None | Some(Finish::Reboot) => order::Finish::Reboot,
+            Some(Finish::Kexec) => order::Finish::Kexec,
+            Some(Finish::Poweroff) => order::Finish::Poweroff,
+            Some(Finish::Shell) => order::Finish::Shell,
+        },
+        rescue_keys: entry
+            .rescue_keys
+            .iter()
+            .flatten()
+            .map(|key| key.to_string())
+            .collect(),
+        variables: entry
+            .variables
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
+        kernel_args: entry
+            .kernel_args
+            .iter()
+            .flat_map(|args| args.words())
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
+/// Signs an order with the key of the store below `state`.
+///
+/// # Errors
+/// [`MakeError::Key`], [`MakeError::Order`].
+pub(crate) fn sign(order: &Order, state: &Path) -> Result<Vec<u8>, MakeError> {
+    let path = state.join("keys").join("signing.key");
+    let secret = fs::read(&path).and_then(|bytes| {
+        let secret: Result<[u8; 32], _> = bytes.try_into();
+        secret.map_err(|_| io::Error::new(ErrorKind::InvalidData, "it has not 32 bytes"))
+    });
+    let key = SigningKey::from_bytes(&secret.map_err(|error| MakeError::Key(path, error))?);
+    order
+        .sign(&key)
+        .map_err(|error| MakeError::Order(order.node.clone(), error))
+}
+
+/// The names of all files that an order needs.
+pub(crate) fn files(order: &Order) -> Vec<String> {
+    let extras = [&order.overrides, &order.pre_install, &order.post_install];
+    let mut files: Vec<_> = extras
+        .into_iter()
+        .flatten()
+        .map(|extra| extra.hash.to_string())
+        .collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// What is made on the disks: the layout that is named.
+fn layout(node: &NodeName, entry: &Entry, config: &Path) -> Result<Layout, MakeError> {
+    let Some(name) = &entry.layout else {
+        return Err(MakeError::NoLayout(node.clone()));
+    };
+    let path = config.join("layouts.d").join(format!("{name}.toml"));
+    let read = || {
+        if fs::metadata(&path)?.len() > LAYOUT_BYTES {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "it is too long for a layout",
+            ));
+        }
+        fs::read_to_string(&path)
+    };
+    let text = read().map_err(|error| MakeError::ReadLayout(path.clone(), error))?;
+    Layout::parse(&text).map_err(|error| MakeError::Layout(path, error))
+}
+
+/// The network of the installed system.
+fn network(node: &NodeName, entry: &Entry) -> Result<Network, MakeError> {
+    let missing = |what| MakeError::Address(node.clone(), what);
+    let address = match entry.network {
+        None | Some(NetworkKind::Dhcp) => Addressing::Dhcp,
+        Some(NetworkKind::Static) => {
+            let address = entry.address.ok_or_else(|| missing("address"))?;
+            let prefix = address
+                .prefix
+                .or(entry.prefix.map(|prefix| prefix.0))
+                .ok_or_else(|| missing("prefix"))?;
+            let text = format!("{}/{prefix}", address.ip);
+            Addressing::Static {
+                address: text
+                    .parse()
+                    .map_err(|_| missing("a prefix that fits its address"))?,
+                gateway: entry.gateway,
+                dns: entry.dns.clone().unwrap_or_default(),
+            }
+        }
+    };
+    Ok(Network {
+        hostname: node.clone(),
+        domain: entry.domain.as_ref().map(ToString::to_string).unwrap_or_default(),
+        address,
+        mac: entry.mac.ok_or_else(|| MakeError::NoMac(node.clone()))?,
+    })
+}
+
+/// What the node has for itself.
+fn identity(entry: &Entry) -> Identity {
+    Identity {
+        machine_id: match &entry.machine_id {
+            None | Some(MachineId::New) => order::MachineId::New,
+            Some(MachineId::Keep) => order::MachineId::Keep,
+            Some(MachineId::Value(id)) => order::MachineId::Value(id.clone()),
+        },
+        ssh_host_keys: match entry.ssh_host_keys {
+            None | Some(Kept::New) => SshHostKeys::New,
+            Some(Kept::Keep) => SshHostKeys::Keep,
+        },
+    }
+}
+
+/// What is laid over the image, the last winning: for the image, for each group by priority, for the node.
+fn overrides(
+    node: &NodeName,
+    effective: &Effective,
+    source: &Source,
+    place: Place<'_>,
+) -> Result<Vec<order::Extra>, MakeError> {
+    let groups = effective.groups.iter().map(|group| format!("group/{group}"));
+    let names = [format!("image/{}", source.image)]
+        .into_iter()
+        .chain(groups)
+        .chain([format!("node/{node}")]);
+    let mut overrides = Vec::new();
+    for name in names {
+        let tree = place.config.join("overrides").join(&name);
+        overrides.extend(place.extras.overrides(&name, &tree)?);
+    }
+    Ok(overrides)
+}
