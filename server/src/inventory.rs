@@ -9,6 +9,7 @@ mod effective;
 mod entry;
 mod key;
 mod load;
+mod value;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +21,10 @@ use simulcast_protocol::nodeset::{NodeSet, NodeSetError};
 
 pub(crate) use edit::{Change, Edit, EditError, Subject};
 pub(crate) use effective::{Effective, Origin};
-pub(crate) use entry::{Entry, Finish, Kept, MachineId, NetworkKind, TransportKind};
+pub(crate) use entry::{Entry, Finish, Kept, NetworkKind, TransportKind};
 pub(crate) use key::help as keys_help;
 pub(crate) use load::load;
+pub(crate) use value::MachineId;
 pub(crate) use watch::Watched;
 
 /// Nodes and groups.
@@ -32,7 +34,7 @@ pub(crate) struct Inventory {
     groups: BTreeMap<GroupName, Placed>,
     macs: BTreeMap<Mac, NodeName>,
     addresses: BTreeMap<IpAddr, NodeName>,
-    uuids: BTreeMap<entry::MachineUuid, NodeName>,
+    uuids: BTreeMap<value::MachineUuid, NodeName>,
 }
 
 /// An entry, and where it stands.

@@ -69,7 +69,6 @@ impl MakeError {
             Self::Address(node, what) => {
                 format!("si-node set {node} {what}=…, or set it for one of its groups")
             }
-            Self::Store(_) => "si-lsimage lists images and versions".to_owned(),
             _ => String::new(),
         }
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use simulcast_protocol::install::{GroupName, NodeName};
 
 use super::Placed;
-use super::entry::{Entry, Text, VariableName};
+use super::entry::Entry;
+use super::value::{Text, VariableName};
 
 /// Who says a value.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
