@@ -161,12 +161,7 @@ pub(crate) fn make(
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect(),
-        kernel_args: entry
-            .kernel_args
-            .iter()
-            .flat_map(|args| args.words())
-            .map(str::to_owned)
-            .collect(),
+        kernel_args: effective.kernel_args().collect(),
     })
 }
 

@@ -459,3 +459,35 @@ fn an_order_that_cannot_be_made_says_why() {
         )
     );
 }
+
+#[test]
+fn boot_loaders_are_told_what_the_inventory_and_the_state_say() {
+    let site = cluster();
+    let server = Server::start(&site);
+    let script = || {
+        let (status, text) = server.ask(None, &format!("GET /boot/ipxe?mac={FIRST}"), b"");
+        assert_eq!(status, 200);
+        String::from_utf8(text).unwrap()
+    };
+    let local = script();
+    assert!(!local.contains("kernel"), "{local}");
+    fs::create_dir_all(site.state().join("boot")).unwrap();
+    site.ok(&["node", "set", "node01", "console=ttyS7", "kernel_args=nomodeset"]);
+    site.ok(&["install", "node01"]);
+    // At once, without a restart. Without a mini-kernel there is nothing to boot, which is said instead.
+    let install = script();
+    assert_ne!(install, local);
+    let token = server.token(FIRST);
+    let order = server.order(&site, &token);
+    assert_eq!(order.kernel_args, ["console=ttyS7", "nomodeset"]);
+    let end = events(order.number, &json!([event(0, "", &json!("finished"))]));
+    assert_eq!(server.post(&token, "/v1/install/events", &end), 200);
+    assert_eq!(script(), local);
+    site.ok(&["node", "mark", "node01", "rescue"]);
+    assert_ne!(script(), local);
+    let log = fs::read_to_string(site.path("server.log")).unwrap();
+    assert!(
+        log.contains("node01 boots its local disk") && log.contains("node01 should boot the mini-kernel"),
+        "{log}"
+    );
+}

@@ -349,7 +349,7 @@ fn the_order_of_a_node_is_shown_before_it_gets_one() {
         ("version", json!(1)),
         ("finish", json!("kexec")),
         ("transport", json!("http")),
-        ("kernel_args", json!(["quiet", "nomodeset"])),
+        ("kernel_args", json!(["console=ttyS1", "quiet", "nomodeset"])),
         ("variables", json!({"RACK": "7"})),
         ("rescue_keys", json!(["ssh-ed25519 AAAA me"])),
         ("wipe", json!(false)),

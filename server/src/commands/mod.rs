@@ -13,6 +13,8 @@ mod import;
 mod install;
 mod listing;
 mod lsimage;
+mod mkbootpackage;
+mod mkbootserver;
 mod mvimage;
 mod node;
 mod nodes;
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Group(group::Args),
     Install(install::Args),
     Doctor(doctor::Args),
+    Mkbootserver(mkbootserver::Args),
+    Mkbootpackage(mkbootpackage::Args),
     Server(server::Args),
 }
 
@@ -60,6 +64,8 @@ impl Command {
             Self::Group(args) => group::run(args, console),
             Self::Install(args) => install::run(args, console),
             Self::Doctor(args) => doctor::run(args, console),
+            Self::Mkbootserver(args) => mkbootserver::run(args, console),
+            Self::Mkbootpackage(args) => mkbootpackage::run(args, console),
             Self::Server(args) => server::run(args, console),
         }
     }

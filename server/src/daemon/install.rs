@@ -4,6 +4,7 @@
 //! of one, so what a node's token opens is what an installing node needs and no more: its own order, its own files, the
 //! manifest of its own version.
 
+mod booting;
 mod hello;
 mod limiter;
 mod nodes;
@@ -26,6 +27,7 @@ use crate::extras::Extras;
 use crate::inventory::Watched;
 use crate::order::MakeError;
 use crate::state::{State, StateError};
+use booting::Told;
 use limiter::Limiter;
 
 /// What is known of nodes, and what they are installed with.
@@ -36,6 +38,7 @@ pub(super) struct Install {
     extras: Extras,
     config: PathBuf,
     limiter: Limiter,
+    told: Told,
 }
 
 impl Install {
@@ -52,6 +55,7 @@ impl Install {
             extras,
             config: config.to_owned(),
             limiter: Limiter::default(),
+            told: Told::default(),
         })
     }
 }

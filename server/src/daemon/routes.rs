@@ -31,16 +31,16 @@ use super::body::{Counted, FileBody};
 use super::connection::Ends;
 use super::install::scope::{Caller, foreign};
 use super::versions::blocking;
-use super::{deltas, install, probes};
+use super::{boot, deltas, install, probes};
 
 /// Time for the body of a request to come.
 const BODY: Duration = Duration::from_secs(10);
 
-type Answer<T> = Result<T, Refusal>;
-type Ours = State<Arc<Daemon>>;
+pub(super) type Answer<T> = Result<T, Refusal>;
+pub(super) type Ours = State<Arc<Daemon>>;
 pub(super) type Names<T> = Result<Path<T>, PathRejection>;
 
-/// All routes. Each needs a token, but for those that a machine asks for which has none yet.
+/// All routes. Each needs a token, but for those of boot loaders, and of machines that have none yet.
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
     let routes = Router::new()
         .route("/key", get(key))
@@ -67,8 +67,15 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not do that", "")
         })
         .layer(from_fn_with_state(Arc::clone(&daemon), authorised));
-    let open = Router::new().nest(ROOT, install::open_routes());
+    let booting = boot::router().layer(from_fn_with_state(Arc::clone(&daemon), told));
+    let open = Router::new().nest(ROOT, install::open_routes()).merge(booting);
     open.merge(closed).with_state(daemon)
+}
+
+/// Has boot loaders answered by what is so now: an operator who has just said what a node is to do may have switched it on.
+async fn told(State(daemon): Ours, request: Request, next: Next) -> Response {
+    blocking(move || daemon.tell_booting()).await;
+    next.run(request).await
 }
 
 /// Lets only requests with a token through that opens what they ask for.

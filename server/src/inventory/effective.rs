@@ -70,6 +70,19 @@ impl Effective {
     }
 }
 
+impl Effective {
+    /// Arguments of its kernels, the mini-kernel and the installed one, one by one.
+    pub(crate) fn kernel_args(&self) -> impl Iterator<Item = String> {
+        let console = self
+            .entry
+            .console
+            .iter()
+            .map(|console| format!("console={console}"));
+        let args = self.entry.kernel_args.iter().flat_map(|args| args.words());
+        console.chain(args.map(str::to_owned))
+    }
+}
+
 /// The groups of a node, those that decide last at the end.
 pub(super) fn ordered(node: &Entry, groups: &BTreeMap<GroupName, Placed>) -> Vec<GroupName> {
     let priority = |group: &GroupName| {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use simulcast_protocol::install::{GroupName, Mac};
 
 use super::value::{
-    Address, Domain, Image, KernelArgs, LayoutName, MachineId, MachineUuid, PackageName, Prefix, Text,
-    VariableName,
+    Address, Console, Domain, Image, KernelArgs, LayoutName, MachineId, MachineUuid, PackageName, Prefix,
+    Text, VariableName,
 };
 
 /// What a table `[node.NAME]` or `[group.NAME]` says. What it does not say comes from groups, or is as usual.
@@ -57,7 +57,7 @@ pub(crate) struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wipe: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) console: Option<Text>,
+    pub(crate) console: Option<Console>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kernel_args: Option<KernelArgs>,
     #[serde(skip_serializing_if = "Option::is_none")]

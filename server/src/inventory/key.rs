@@ -125,13 +125,13 @@ pub(crate) const KEYS: &[Key] = &[
         "console",
         Kind::Text,
         Of::Both,
-        "the mini-kernel's console, as in ttyS0,115200",
+        "console of both kernels, as in ttyS0,115200",
     ),
     key(
         "kernel_args",
         Kind::Text,
         Of::Both,
-        "further arguments of both kernels: the mini-kernel's and the installed one's",
+        "arguments of both kernels: the mini-kernel's and the installed one's",
     ),
     key(
         "machine_id",

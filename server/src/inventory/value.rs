@@ -5,14 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use simulcast_protocol::install::cmdline::Word;
 use simulcast_protocol::name::ImageRef;
+
+use crate::boot;
 
 /// Bytes of one text of the inventory: an ssh key of 16,384 bits has 2,800.
 const TEXT_BYTES: usize = 4096;
-
-/// Bytes of arguments of a kernel: with those that we add it has room for 2,048.
-const KERNEL_BYTES: usize = 1024;
 
 /// A text that is no value of a key, and what one looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +49,11 @@ pub(crate) struct Image(pub(crate) ImageRef);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct LayoutName(String);
+
+/// A terminal of a kernel, with its speed if it has one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Console(String);
 
 /// The name of a mini-kernel, as `si-mkbootpackage` gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,8 +142,9 @@ impl FromStr for LayoutName {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        let name = text.parse::<simulcast_protocol::name::ImageName>();
         let why = "is no name of a layout: use up to 64 letters, digits, '.', '_' or '-', as of a file in layouts.d";
-        file_name(text, why).map(Self)
+        name.map(|_| Self(text.to_owned())).map_err(|_| wrong(text, why))
     }
 }
 
@@ -148,31 +152,31 @@ impl FromStr for PackageName {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let why = "is no name of a mini-kernel: use up to 64 letters, digits, '.', '_' or '-'";
-        file_name(text, why).map(Self)
+        let name = text.parse::<boot::package::PackageName>();
+        name.map(|_| Self(text.to_owned()))
+            .map_err(|_| wrong(text, "is no name of a mini-kernel"))
     }
-}
-
-/// A text that can be a file's name, because an image's can.
-fn file_name(text: &str, why: &str) -> Result<String, ValueError> {
-    let name = text.parse::<simulcast_protocol::name::ImageName>();
-    name.map(|_| text.to_owned()).map_err(|_| wrong(text, why))
 }
 
 impl FromStr for MachineUuid {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let fits = |(at, c): (usize, char)| match at {
-            8 | 13 | 18 | 23 => c == '-',
-            _ => c.is_ascii_hexdigit(),
-        };
-        match text.len() == 36 && text.char_indices().all(fits) {
-            true => Ok(Self(text.to_ascii_lowercase())),
-            false => Err(wrong(
-                text,
-                "is no UUID: write 32 hexadecimal digits as 8-4-4-4-12",
-            )),
+        let uuid = text.parse::<boot::node::Uuid>();
+        uuid.map(|uuid| Self(uuid.to_string()))
+            .map_err(|_| wrong(text, "is no UUID: write 32 hexadecimal digits as 8-4-4-4-12"))
+    }
+}
+
+impl FromStr for Console {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let word = !text.is_empty() && !text.contains(char::is_whitespace);
+        let argument = format!("console={text}").parse::<boot::args::KernelArgs>();
+        match word && argument.is_ok() {
+            true => Ok(Self(text.to_owned())),
+            false => Err(wrong(text, "is no console: write ttyS0 or ttyS0,115200")),
         }
     }
 }
@@ -219,23 +223,9 @@ impl FromStr for KernelArgs {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong = |why: String| wrong(text, why);
-        let ours = text
-            .split_ascii_whitespace()
-            .find(|word| word.starts_with("si.") || word.starts_with("BOOTIF="));
-        if let Some(word) = ours {
-            return Err(wrong(format!(
-                "has {word:?}, which is set for each node by the server"
-            )));
-        }
-        for word in text.split_ascii_whitespace() {
-            word.parse::<Word>()
-                .map_err(|error| wrong(format!("cannot be arguments of a kernel: {error}")))?;
-        }
-        match text.len() > KERNEL_BYTES {
-            true => Err(wrong(format!("… is longer than {KERNEL_BYTES} bytes"))),
-            false => Ok(Self(text.to_owned())),
-        }
+        let args = text.parse::<boot::args::KernelArgs>();
+        args.map(|args| Self(args.as_str().to_owned()))
+            .map_err(|why| wrong(text, format!("cannot be arguments of a kernel: {why}")))
     }
 }
 
@@ -361,6 +351,7 @@ macro_rules! through_text {
 }
 
 as_text!(
+    Console,
     LayoutName,
     PackageName,
     MachineUuid,
@@ -370,6 +361,7 @@ as_text!(
     VariableName
 );
 through_text!(
+    Console,
     Address,
     Image,
     LayoutName,

@@ -142,6 +142,28 @@ impl State {
         })
     }
 
+    /// A number that is another one whenever somebody has changed something, and the states of all nodes of which something
+    /// was ever noted; no states if the number is still `known`.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub(crate) fn states(&self, known: Option<i64>) -> Answer<(i64, Option<BTreeMap<NodeName, NodeState>>)> {
+        self.ask(|connection| {
+            let number: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+            if known == Some(number) {
+                return Ok((number, None));
+            }
+            let mut statement = connection.prepare_cached("SELECT name, state FROM node")?;
+            let mut rows = statement.query([])?;
+            let mut states = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let (name, state): (String, String) = (row.get(0)?, row.get(1)?);
+                states.insert(parse(&name, "name of a node")?, parse(&state, "state of a node")?);
+            }
+            Ok((number, Some(states)))
+        })
+    }
+
     /// All orders of a node, newest first.
     ///
     /// # Errors

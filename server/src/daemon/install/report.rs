@@ -113,6 +113,8 @@ pub(super) async fn events(State(daemon): Ours, caller: Caller, request: Request
             .state
             .report(&bearer, &order, &events.events, now())?;
         tell(&bearer, &events);
+        // It may restart at once.
+        daemon.tell_booting();
         Ok(())
     })
     .await
