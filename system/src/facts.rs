@@ -98,6 +98,7 @@ pub(crate) fn read_os_release(root: &Path) -> Result<OsRelease, FactsError> {
     Ok(OsRelease::default())
 }
 
+/// What starts the boot loader, as the directory `efi` (/sys/firmware/efi) says.
 fn read_firmware(efi: &Path) -> Result<Firmware, FactsError> {
     if !efi.is_dir() {
         return Ok(Firmware::Bios);
@@ -119,9 +120,12 @@ fn read_if_there(path: &Path) -> Result<Option<String>, FactsError> {
     }
 }
 
-/// Lists the disks. `lsblk` has from udev what is on them; where no udev runs, or is not trusted to be current, `blkid`
+/// Lists the disks, each with what is on it. `lsblk` has from udev what is on them; where no udev runs, or is not trusted to be current, `blkid`
 /// looks at the devices themselves.
-fn read_disks() -> Result<Vec<BlockDevice>, FactsError> {
+///
+/// # Errors
+/// As [`MachineFacts::read`].
+pub fn read_disks() -> Result<Vec<BlockDevice>, FactsError> {
     let listed = Run::new(Tool::Lsblk).args(["--json", "-b", "-O"]).run()?;
     let mut disks = parse_lsblk(&listed.stdout)?;
     let mut paths = Vec::new();
