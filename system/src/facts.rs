@@ -37,6 +37,9 @@ pub struct MachineFacts {
     pub firmware: Firmware,
     /// Its disks, each with what is on it.
     pub disks: Vec<BlockDevice>,
+    /// The text of /etc/fstab: what is mounted where, and how.
+    #[serde(default)]
+    pub fstab: String,
 }
 
 /// What starts the boot loader.
@@ -84,6 +87,7 @@ impl MachineFacts {
             architecture: uname.machine().to_string_lossy().into_owned(),
             firmware: read_firmware(Path::new(EFI))?,
             disks: read_disks()?,
+            fstab: read_if_there(&root.join("etc/fstab"))?.unwrap_or_default(),
         })
     }
 }

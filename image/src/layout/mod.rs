@@ -8,6 +8,7 @@ mod check;
 mod choose;
 mod facts;
 mod fit;
+mod machine;
 mod mark;
 pub mod plan;
 mod refuse;
@@ -24,6 +25,7 @@ pub use check::CheckError;
 pub use choose::{ChooseError, choose};
 pub use facts::{Content, DiskFacts, Extent, Firmware};
 pub use fit::FitError;
+pub use machine::{Derived, MachineError};
 pub use mark::{MARK_BYTES, MARK_OFFSET, Mark, MarkError, Stage};
 pub use plan::{Plan, PlanError};
 pub use refuse::{RefuseError, refuse};
@@ -284,6 +286,14 @@ impl Layout {
     /// The first thing that does not.
     pub fn check(&self) -> Result<(), CheckError> {
         check::check(self)
+    }
+
+    /// Makes a layout from what `si-prepareclient` recorded of a golden client.
+    ///
+    /// # Errors
+    /// When the record cannot be read, or describes disks that no layout can.
+    pub fn from_machine(record: &str) -> Result<Derived, MachineError> {
+        machine::derive(record)
     }
 
     /// The file system that is mounted at `/`, if there is one.
