@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use simulcast_image::layout::{Layout, LayoutError};
+use simulcast_image::layout::{Derived, Layout, LayoutError, MachineError};
 use simulcast_image::manifest::SigningKey;
 use simulcast_image::order::{self, Identity, Network, Order, OrderError, SshHostKeys, Transport};
 use simulcast_image::store::{Store, StoreError};
@@ -16,6 +16,9 @@ use simulcast_protocol::name::{ImageName, ImageRef, Version};
 
 use crate::extras::{ExtraError, Extras};
 use crate::inventory::{Effective, Entry, Finish, Kept, MachineId, NetworkKind, TransportKind};
+
+/// The fact of a version's source under which the golden client's record is kept.
+pub(crate) const MACHINE: &str = "machine";
 
 /// Bytes of a layout's file.
 const LAYOUT_BYTES: u64 = 256 << 10;
@@ -29,9 +32,19 @@ pub(crate) enum MakeError {
     /// Nobody says which card is meant.
     #[error("nobody says which network card {0} has")]
     NoMac(NodeName),
-    /// No layout is named.
-    #[error("nobody says how the disks of {0} are divided")]
-    NoLayout(NodeName),
+    /// No layout is named, and the image has none recorded.
+    #[error(
+        "nobody says how the disks of {node} are divided, and {image} has no record of its golden client's"
+    )]
+    NoLayout { node: NodeName, image: ImageName },
+    /// The record of the golden client's disks makes no layout.
+    #[error("cannot divide the disks of {node} as those of the golden client of {image}")]
+    Recorded {
+        node: NodeName,
+        image: ImageName,
+        #[source]
+        source: MachineError,
+    },
     /// The layout's file cannot be read.
     #[error("cannot read the layout {}", .0.display())]
     ReadLayout(PathBuf, #[source] io::Error),
@@ -61,7 +74,7 @@ impl MakeError {
         match self {
             Self::NoImage(node) => format!("si-node set {node} image=NAME, or set it for one of its groups"),
             Self::NoMac(node) => format!("si-node set {node} mac=52:54:00:12:34:56"),
-            Self::NoLayout(node) => {
+            Self::NoLayout { node, .. } | Self::Recorded { node, .. } => {
                 format!(
                     "write layouts.d/NAME.toml in the configuration directory, then si-node set {node} layout=NAME"
                 )
@@ -80,6 +93,8 @@ pub(crate) struct Source {
     pub(crate) image: ImageName,
     pub(crate) version: Version,
     pub(crate) manifest: ManifestId,
+    /// What `si-prepareclient` recorded of the golden client's disks, as JSON.
+    pub(crate) machine: Option<String>,
 }
 
 /// Where configuration, state and files are.
@@ -110,6 +125,7 @@ pub(crate) fn source(store: &Store, image: &ImageRef) -> Result<Source, MakeErro
         image: stored.image,
         version: stored.version,
         manifest: stored.signed.id,
+        machine: stored.signed.manifest.info.source.get(MACHINE).cloned(),
     })
 }
 
@@ -132,7 +148,7 @@ pub(crate) fn make(
         image: source.image.clone(),
         version: source.version,
         manifest: source.manifest,
-        layout: layout(node, entry, place.config)?,
+        layout: layout(node, entry, source, place.config)?,
         wipe: entry.wipe.unwrap_or(false),
         network: network(node, entry)?,
         identity: identity(entry),
@@ -181,6 +197,11 @@ pub(crate) fn sign(order: &Order, state: &Path) -> Result<Vec<u8>, MakeError> {
         .map_err(|error| MakeError::Order(order.node.clone(), error))
 }
 
+/// The layout of the golden client, with notes of what it could not keep; `None` when nothing was recorded.
+pub(crate) fn recorded(source: &Source) -> Option<Result<Derived, MachineError>> {
+    source.machine.as_deref().map(Layout::from_machine)
+}
+
 /// The names of all files that an order needs.
 pub(crate) fn files(order: &Order) -> Vec<String> {
     let extras = [&order.overrides, &order.pre_install, &order.post_install];
@@ -194,10 +215,21 @@ pub(crate) fn files(order: &Order) -> Vec<String> {
     files
 }
 
-/// What is made on the disks: the layout that is named.
-fn layout(node: &NodeName, entry: &Entry, config: &Path) -> Result<Layout, MakeError> {
+/// What is made on the disks: the layout that is named, else that of the golden client.
+fn layout(node: &NodeName, entry: &Entry, source: &Source, config: &Path) -> Result<Layout, MakeError> {
     let Some(name) = &entry.layout else {
-        return Err(MakeError::NoLayout(node.clone()));
+        return match recorded(source) {
+            None => Err(MakeError::NoLayout {
+                node: node.clone(),
+                image: source.image.clone(),
+            }),
+            Some(Ok(derived)) => Ok(derived.layout),
+            Some(Err(error)) => Err(MakeError::Recorded {
+                node: node.clone(),
+                image: source.image.clone(),
+                source: error,
+            }),
+        };
     };
     let path = config.join("layouts.d").join(format!("{name}.toml"));
     let read = || {
@@ -275,4 +307,90 @@ fn overrides(
         overrides.extend(place.extras.overrides(&name, &tree)?);
     }
     Ok(overrides)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::inventory::load;
+
+    const RECORD: &str = r#"{"firmware": "bios", "kernel": "6.1", "os": {},
+        "fstab": "/dev/sda1 / ext4 defaults 0 1\n",
+        "disks": [{"name": "sda", "path": "/dev/sda", "kind": "disk", "bytes": 10737418240, "table": "gpt", "children": [
+            {"name": "sda1", "path": "/dev/sda1", "kind": "part", "bytes": 10000000000, "start": 2048, "fs_type": "ext4",
+             "uuid": "0b0a0908-0000-4000-8000-000000000001", "mount_points": ["/"]}]}]}"#;
+
+    fn source(machine: Option<&str>) -> Source {
+        Source {
+            image: "golden".parse().unwrap(),
+            version: Version::FIRST,
+            manifest: ManifestId::of(b"x"),
+            machine: machine.map(str::to_owned),
+        }
+    }
+
+    /// The order of the one node that `text` says something of.
+    fn made(text: &str, source: &Source) -> Result<Order, MakeError> {
+        let site = tempfile::tempdir().unwrap();
+        fs::create_dir(site.path().join("nodes.d")).unwrap();
+        fs::write(site.path().join("nodes.d/x.toml"), format!("[node.n1]\n{text}")).unwrap();
+        let inventory = load(site.path(), &BTreeMap::new()).unwrap();
+        let (node, extras) = ("n1".parse().unwrap(), Extras::new(site.path()));
+        let place = Place {
+            config: site.path(),
+            extras: &extras,
+        };
+        make(7, &node, &inventory.effective(&node).unwrap(), source, place)
+    }
+
+    const CARD: &str = "mac = \"52:54:00:00:00:01\"\n";
+
+    #[test]
+    fn disks_are_the_golden_clients_unless_a_layout_is_named() {
+        let order = made(CARD, &source(Some(RECORD))).unwrap();
+        assert_eq!(order.layout.root().unwrap().mount.as_deref(), Some("/"));
+        order.check().unwrap();
+        let error = made(CARD, &source(None)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "nobody says how the disks of n1 are divided, and golden has no record of its golden client's"
+        );
+        assert!(error.hint().contains("layouts.d/NAME.toml"));
+        assert!(matches!(
+            made(CARD, &source(Some("{"))),
+            Err(MakeError::Recorded { .. })
+        ));
+        let named = made(&format!("{CARD}layout = \"none\"\n"), &source(Some(RECORD)));
+        assert!(
+            matches!(named, Err(MakeError::ReadLayout(path, _)) if path.ends_with("layouts.d/none.toml"))
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let recorded = source(Some(RECORD));
+        assert!(matches!(made("", &recorded), Err(MakeError::NoMac(_))));
+        for (text, missing) in [
+            ("network = \"static\"\n", "address"),
+            ("network = \"static\"\naddress = \"10.0.0.1\"\n", "prefix"),
+            (
+                "network = \"static\"\naddress = \"10.0.0.1\"\nprefix = 64\n",
+                "a prefix that fits its address",
+            ),
+        ] {
+            let error = made(&format!("{CARD}{text}"), &recorded).unwrap_err().to_string();
+            assert_eq!(error, format!("n1 has network = \"static\" without {missing}"));
+        }
+        let order = made(
+            &format!("{CARD}network = \"static\"\naddress = \"fd00::7\"\nprefix = 64\n"),
+            &recorded,
+        )
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(order.network.address).unwrap()["static"]["address"],
+            "fd00::7/64"
+        );
+    }
 }

@@ -275,7 +275,7 @@ fn nodes_are_marked_for_install_and_those_that_cannot_be_are_named() {
     assert_eq!(run.code(), Some(1));
     assert!(
         run.stderr
-            .contains("nobody says how the disks of node03 are divided\nhint: write layouts.d/")
+            .contains("nobody says how the disks of node03 are divided, and golden has no record of its golden client's\nhint: write layouts.d/")
     );
     site.ok(&["node", "add", "bare", "--layout", "one"]);
     site.ok(&["group", "unset", "all", "image"]);

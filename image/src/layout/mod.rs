@@ -1,12 +1,17 @@
 //! What is on the disks of a node, as data: partitions, RAID, LVM, file systems, mount points, boot loader.
 //!
-//! A layout names no device. Which disk of a machine it means is decided from facts, what exactly will be made there is
-//! worked out before anything is written, and what stands in the way of that is refused. All of it is pure; doing it
-//! is the installer's part. The form is described in `docs/install.md`.
+//! A layout names no device. Which disk of a machine it means is decided from facts ([`choose`]), what exactly will be
+//! made there is worked out before anything is written ([`Plan`]), and what stands in the way of that is refused
+//! ([`refuse`]). All of it is pure; doing it is the installer's part. The form is described in `docs/install.md`.
 
 mod check;
+mod choose;
 mod facts;
+mod fit;
+mod machine;
 mod mark;
+pub mod plan;
+mod refuse;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -17,8 +22,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use check::CheckError;
+pub use choose::{ChooseError, choose};
 pub use facts::{Content, DiskFacts, Extent, Firmware};
+pub use fit::FitError;
+pub use machine::{Derived, MachineError};
 pub use mark::{MARK_BYTES, MARK_OFFSET, Mark, MarkError, Stage};
+pub use plan::{Plan, PlanError};
+pub use refuse::{RefuseError, refuse};
 pub use size::{Bytes, ParseSizeError, Size};
 pub use text::{Label, LayoutError, ParseLabelError, ParsePlaceError, Place};
 
@@ -276,6 +286,14 @@ impl Layout {
     /// The first thing that does not.
     pub fn check(&self) -> Result<(), CheckError> {
         check::check(self)
+    }
+
+    /// Makes a layout from what `si-prepareclient` recorded of a golden client.
+    ///
+    /// # Errors
+    /// When the record cannot be read, or describes disks that no layout can.
+    pub fn from_machine(record: &str) -> Result<Derived, MachineError> {
+        machine::derive(record)
     }
 
     /// The file system that is mounted at `/`, if there is one.

@@ -93,7 +93,7 @@ fn sort(
         config: &options.config,
         extras: &extras,
     };
-    // A thousand nodes have few images.
+    // A thousand nodes have few images; what is noted of one is said once.
     let mut sources: BTreeMap<ImageRef, Source> = BTreeMap::new();
     let mut try_out = |name: &NodeName| -> Result<(), MakeError> {
         let Some(effective) = inventory.effective(name) else {
@@ -104,6 +104,9 @@ fn sort(
             Some(source) => source.clone(),
             None => {
                 let source = order::source(store, image)?;
+                if effective.entry.layout.is_none() {
+                    note(&source, console);
+                }
                 sources.insert(image.clone(), source.clone());
                 source
             }
@@ -123,6 +126,19 @@ fn sort(
         }
     }
     (ready, failed)
+}
+
+/// Says what the disks of nodes will not have of the golden client's.
+fn note(source: &Source, console: &Console) {
+    // An error is said for each node that it concerns.
+    if let Some(Ok(derived)) = order::recorded(source) {
+        for note in derived.notes {
+            console.warn(format_args!(
+                "disks as those of {}@{}: {note}",
+                source.image, source.version
+            ));
+        }
+    }
 }
 
 fn tell(ready: &[NodeName], failed: &[Failed], dry_run: DryRun, console: &Console) -> Result<()> {

@@ -72,6 +72,7 @@ impl Daemon {
                 image: served.image.clone(),
                 version: served.version,
                 manifest: served.id,
+                machine: served.machine.clone(),
             };
             let place = Place {
                 config: &install.config,
