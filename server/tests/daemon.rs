@@ -18,7 +18,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A running `si-server`, killed in the end.
 pub(crate) struct Server {
     child: Child,
-    address: String,
+    /// `ADDR:PORT`.
+    pub(crate) address: String,
 }
 
 impl Server {

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use simulcast_image::manifest::VerifyingKey;
 use simulcast_image::order::Order;
 
 use crate::daemon::{Server, hello};
@@ -230,6 +231,12 @@ fn a_token_opens_what_its_node_needs_and_nothing_else() {
     let finished = events(mine.number, &json!([event(0, "", &json!("finished"))]));
     assert_eq!(server.post(&one, "/v1/install/events", &finished), 200);
     assert_eq!(state(&site, "node01"), "local");
+    let file = site.path("config/nodes.d/nodes.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("node02", "node07")).unwrap();
+    assert_eq!(server.get(&two, "/v1/key").0, 401, "it was renamed by hand");
+    fs::write(&file, text).unwrap();
+    assert_eq!(server.get(&two, "/v1/key").0, 200);
     site.ok(&["node", "remove", "node02", "--yes"]);
     assert_eq!(server.get(&two, "/v1/key").0, 401);
     // The operator's opens the list, and is no node's.
@@ -490,4 +497,56 @@ fn boot_loaders_are_told_what_the_inventory_and_the_state_say() {
         log.contains("node01 boots its local disk") && log.contains("node01 should boot the mini-kernel"),
         "{log}"
     );
+}
+
+#[test]
+fn the_installers_own_client_is_understood() {
+    use simulcast_protocol::api::Token;
+    use simulcast_protocol::install::{Action, Event, Events, Hello, Welcome, What};
+    use simulcast_transport::http::{self, Client, Retry};
+
+    let site = cluster();
+    fs::create_dir_all(site.path("config/scripts/post-install.d")).unwrap();
+    fs::write(site.path("config/scripts/post-install.d/10net"), "#!/bin/sh\n").unwrap();
+    let server = Server::start(&site);
+    site.ok(&["install", "node01"]);
+    let url: http::ServerUrl = format!("http://{}", server.address).parse().unwrap();
+    let said: Hello = serde_json::from_value(hello(FIRST)).unwrap();
+    let greeted = http::hello(&url, &said, Retry::BRIEF).unwrap();
+    assert!(
+        greeted.date.unwrap().ends_with(" GMT"),
+        "the machine sets its clock by it"
+    );
+    let Welcome::Node { name, token, action } = greeted.welcome else {
+        panic!("it is known");
+    };
+    assert_eq!((name.as_str(), action), ("node01", Action::Install));
+    let client = Client::new(url.clone(), token, Retry::BRIEF);
+    let key: VerifyingKey = fs::read_to_string(site.state().join("keys/signing.pub"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let order = Order::open(&client.order().unwrap(), &key).unwrap();
+    let script = &order.post_install[0];
+    assert_eq!(
+        client.install_file(&script.hash, script.bytes).unwrap(),
+        b"#!/bin/sh\n"
+    );
+    client.log("hello\n").unwrap();
+    let events = Events {
+        order: order.number,
+        events: vec![Event {
+            number: 0,
+            at: 1,
+            step: String::new(),
+            what: What::Finished,
+            detail: String::new(),
+        }],
+    };
+    client.events(&events).unwrap();
+    client.events(&events).unwrap();
+    assert_eq!(state(&site, "node01"), "installed");
+    assert_eq!(site.ok(&["node", "log", "node01"]).stdout, "hello\n");
+    let forged = Client::new(url, Token::from_bytes([7; 32]), Retry::BRIEF);
+    assert!(forged.order().is_err());
 }

@@ -68,12 +68,12 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<Exit> {
             .try_for_each(|(machine, name)| adopt(edit, machine, name, &changes, args.replace))
     })?;
     let names: Vec<_> = pairs.iter().map(|(_, name)| name.clone()).collect();
-    let install: Vec<_> = names
-        .iter()
-        .filter(|name| !args.no_install && has_image(&after, name))
-        .collect();
+    let installs = |name: &&NodeName| !args.no_install && has_image(&after, name);
+    let (install, others): (Vec<_>, Vec<_>) = names.iter().partition(installs);
     if !args.dry_run.dry_run {
         state.decide(install.iter().copied(), NodeState::Install, now())?;
+        // A machine whose place was taken loses its right to go on.
+        state.decide(others, NodeState::Local, now())?;
         state.forget_unknown(pairs.iter().map(|(machine, _)| machine.mac))?;
     }
     if console.json() {

@@ -37,7 +37,11 @@ impl Daemon {
         };
         let daemon = Arc::clone(self);
         let bearer = blocking(move || daemon.install.state.bearer(TokenHash::of(&token), now())).await?;
-        Ok(bearer.map(|bearer| Caller::Node(Arc::new(bearer))))
+        // A node that was taken out of the files by hand has no rights any more. While they are broken, who knows.
+        let inventory = &self.install.inventory;
+        let there =
+            |bearer: &Bearer| inventory.get().node(&bearer.node).is_some() || inventory.broken().is_some();
+        Ok(bearer.filter(there).map(|bearer| Caller::Node(Arc::new(bearer))))
     }
 }
 
