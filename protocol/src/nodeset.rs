@@ -40,6 +40,9 @@ pub enum NodeSetError {
     /// More nodes than a set may have.
     #[error("{0:?} are more than {NODES} nodes")]
     TooMany(String),
+    /// An operator where only commas can be.
+    #[error("{0} cannot stand between these names: use commas")]
+    Operator(char),
     /// A name that no node can have.
     #[error(transparent)]
     Name(#[from] ParseNodeNameError),
@@ -70,7 +73,10 @@ impl NodeSet {
                     let name = name.parse()?;
                     group(&name).ok_or(NodeSetError::NoGroup(name))?
                 }
-                None => term::expand(term)?,
+                None => {
+                    let names = term::expand(term)?.into_iter().map(|name| Ok(name.parse()?));
+                    names.collect::<Result<_, NodeSetError>>()?
+                }
             };
             match operator {
                 ',' => set.extend(nodes),
@@ -125,8 +131,43 @@ impl IntoIterator for NodeSet {
 
 impl fmt::Display for NodeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&fold::fold(&self.0))
+        f.write_str(&fold::fold(self.0.iter().map(NodeName::as_str)))
     }
+}
+
+/// The machines that a text means, in its order and each once, as programs like ssh know them: names of any form with ranges
+/// in brackets, `@GROUP`, and commas between.
+///
+/// # Errors
+/// [`NodeSetError`], which names the part of the text that is wrong.
+pub fn hosts(
+    text: &str,
+    group: &dyn Fn(&GroupName) -> Option<BTreeSet<NodeName>>,
+) -> Result<Vec<String>, NodeSetError> {
+    let (mut hosts, mut seen) = (Vec::new(), BTreeSet::new());
+    for (operator, term) in split(text)? {
+        if operator != ',' {
+            return Err(NodeSetError::Operator(operator));
+        }
+        let more = match term.strip_prefix('@') {
+            Some(_) => NodeSet::parse(term, group)?
+                .names()
+                .into_iter()
+                .map(String::from)
+                .collect(),
+            None => term::expand(term)?,
+        };
+        hosts.extend(more.into_iter().filter(|host| seen.insert(host.clone())));
+        if hosts.len() > NODES {
+            return Err(NodeSetError::TooMany(shortened(text)));
+        }
+    }
+    Ok(hosts)
+}
+
+/// The shortest text for machines, however they are called: those whose names differ in numbers share brackets.
+pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    fold::fold(names.into_iter())
 }
 
 /// The terms of a text, each with the operator before it; the first is added to nothing.

@@ -28,9 +28,9 @@ pub(super) fn natural(name: &NodeName) -> Vec<(String, u32)> {
 }
 
 /// The shortest text of this kind.
-pub(super) fn fold(names: &BTreeSet<NodeName>) -> String {
+pub(super) fn fold<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut shapes: BTreeMap<Vec<&str>, Vec<Vec<&str>>> = BTreeMap::new();
-    for (texts, digits) in names.iter().map(|name| parts(name.as_str())) {
+    for (texts, digits) in names.map(parts) {
         shapes.entry(texts).or_default().push(digits);
     }
     let mut words = Vec::new();

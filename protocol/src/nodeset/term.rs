@@ -1,9 +1,6 @@
 //! One term: a name with ranges in brackets.
 
-use std::collections::BTreeSet;
-
 use super::{NODES, NodeSetError, shortened};
-use crate::install::NodeName;
 
 /// Digits of a number; with more it would not be counted up to.
 pub(super) const DIGITS: usize = 9;
@@ -14,8 +11,8 @@ enum Piece<'a> {
     Numbers(Vec<String>),
 }
 
-/// The names that a term stands for. It has no operators outside of brackets, and its brackets match.
-pub(super) fn expand(term: &str) -> Result<BTreeSet<NodeName>, NodeSetError> {
+/// The texts that a term stands for, in its order. It has no operators outside of brackets, and its brackets match.
+pub(super) fn expand(term: &str) -> Result<Vec<String>, NodeSetError> {
     let too_many = || NodeSetError::TooMany(shortened(term));
     let (mut pieces, mut rest, mut count) = (Vec::new(), term, 1usize);
     while let Some((before, inside)) = rest.split_once('[') {
@@ -42,7 +39,7 @@ pub(super) fn expand(term: &str) -> Result<BTreeSet<NodeName>, NodeSetError> {
                 .collect(),
         };
     }
-    names.into_iter().map(|name| Ok(name.parse()?)).collect()
+    Ok(names)
 }
 
 /// The numbers of a bracket: ranges with commas between.

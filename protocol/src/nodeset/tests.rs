@@ -72,6 +72,28 @@ fn groups_are_asked_for() {
 }
 
 #[test]
+fn machines_may_be_called_as_ssh_knows_them() {
+    let groups = |name: &GroupName| (name.as_str() == "gpu").then(|| set("n[1-2]").into_iter().collect());
+    let found = hosts("root@Login.example.org,n[9-10].rack,@gpu,n2", &groups).unwrap();
+    assert_eq!(
+        found,
+        ["root@Login.example.org", "n9.rack", "n10.rack", "n1", "n2"]
+    );
+    assert_eq!(
+        fold(found.iter().map(String::as_str)),
+        "n[1-2],n[9-10].rack,root@Login.example.org"
+    );
+    assert_eq!(
+        fold(["node9", "node10", "x", "node1", "10.0.0.1"]),
+        "10.0.0.1,node[1,9-10],x"
+    );
+    assert_eq!(fold([]), "");
+    for text in ["", "a,,b", "n[1-", "n[]", "a!b", "@cpu", "n[1-100001]"] {
+        assert!(hosts(text, &groups).is_err(), "{text:?}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused_and_nothing_grows_without_bound() {
     for (text, part) in [
         ("", "a name is missing"),
