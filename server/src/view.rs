@@ -6,7 +6,7 @@ use serde::Serialize;
 use simulcast_protocol::install::{GroupName, Mac, NodeName, NodeState};
 
 use crate::inventory::{Entry, Inventory, Origin};
-use crate::state::{OrderRecord, Record, State, StateError, Step};
+use crate::state::{OrderRecord, Record, State, StateError, Step, Unknown};
 
 /// A node in a list.
 #[derive(Debug, Serialize)]
@@ -86,6 +86,21 @@ pub(crate) fn details(
         steps,
         orders: state.orders(name)?,
     }))
+}
+
+/// Machines that no operator has adopted: what was remembered of one that is in the files by now does not count.
+///
+/// # Errors
+/// [`StateError`].
+pub(crate) fn unknown(inventory: &Inventory, state: &State) -> Result<Vec<Unknown>, StateError> {
+    let mut machines = state.unknown()?;
+    machines.retain(|machine| {
+        let cards = [machine.mac]
+            .into_iter()
+            .chain(machine.hello.macs.iter().copied());
+        inventory.by_mac(cards).is_none()
+    });
+    Ok(machines)
 }
 
 /// What a node does, in a few words: its state, and the step that it is at.

@@ -154,6 +154,11 @@ fn many_are_adopted_at_once_in_the_order_in_which_they_were_heard() {
         "error: there are 3 machines to adopt and 2 names\n\
          hint: si-node list --unknown lists the machines; give one name for each",
     );
+    // One that is added by hand waits no more.
+    server.hello("52:54:00:00:00:b4");
+    site.ok(&["node", "add", "hand", "--mac", "52:54:00:00:00:b4"]);
+    let waiting = site.json(&["node", "list", "--unknown"]);
+    assert_eq!(waiting.as_array().unwrap().len(), 3);
     let dry = site
         .ok(&["node", "adopt", "--all-unknown", "new[1-3]", "--dry-run"])
         .stdout;

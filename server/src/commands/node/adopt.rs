@@ -11,6 +11,7 @@ use super::super::nodes::{self, DryRun, usage};
 use crate::inventory::{Change, Edit, Inventory};
 use crate::state::{State, Unknown};
 use crate::text::now;
+use crate::view;
 
 /// Make machines that wait in the mini-kernel nodes, and have them installed
 ///
@@ -62,7 +63,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<Exit> {
     let changes = args.changes()?;
     let mut pairs: Vec<(Unknown, NodeName)> = Vec::new();
     let after = nodes::edit(console, args.dry_run, |edit| {
-        pairs = args.pairs(&state.unknown()?, edit.before())?;
+        pairs = args.pairs(&view::unknown(edit.before(), &state)?, edit.before())?;
         pairs
             .iter()
             .try_for_each(|(machine, name)| adopt(edit, machine, name, &changes, args.replace))

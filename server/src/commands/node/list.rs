@@ -6,7 +6,7 @@ use simulcast_protocol::install::NodeState;
 use simulcast_protocol::units::Bytes;
 
 use super::super::nodes;
-use crate::state::{OrderResult, State, Unknown};
+use crate::state::{OrderResult, Unknown};
 use crate::text::Utc;
 use crate::view::{self, NodeRow};
 
@@ -28,10 +28,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, console: &Console) -> Result<Exit> {
     let state = nodes::look(console)?;
-    if args.unknown {
-        return unknown(&state, console);
-    }
     let inventory = nodes::inventory(console)?;
+    if args.unknown {
+        return unknown(&view::unknown(&inventory, &state)?, console);
+    }
     let mut rows = view::rows(&inventory, &state)?;
     if let Some(text) = &args.nodes {
         let wanted = nodes::existing(&inventory, text)?;
@@ -78,8 +78,7 @@ fn table(rows: &[NodeRow]) -> Table {
     table
 }
 
-fn unknown(state: &State, console: &Console) -> Result<Exit> {
-    let machines = state.unknown()?;
+fn unknown(machines: &[Unknown], console: &Console) -> Result<Exit> {
     if console.json() {
         console.print_json(&machines)?;
         return Ok(Exit::Done);
@@ -99,7 +98,7 @@ fn unknown(state: &State, console: &Console) -> Result<Exit> {
         ("DISKS", Align::Left),
         ("MACHINE", Align::Left),
     ]);
-    for machine in &machines {
+    for machine in machines {
         table.row(cells(machine));
     }
     console.table(&table)?;

@@ -29,9 +29,10 @@ pub(super) struct Nodes {
 pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Result<Json<Nodes>, Refusal> {
     blocking(move || {
         let install = &daemon.install;
+        let inventory = install.inventory.get();
         Ok(Json(Nodes {
-            nodes: view::rows(&install.inventory.get(), &install.state)?,
-            unknown: install.state.unknown()?,
+            nodes: view::rows(&inventory, &install.state)?,
+            unknown: view::unknown(&inventory, &install.state)?,
             broken: install.inventory.broken(),
         }))
     })
