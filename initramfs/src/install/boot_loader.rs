@@ -38,7 +38,7 @@ struct Place {
 }
 
 /// Puts the boot loader in place.
-pub(super) fn install(job: &mut Job<'_>) -> Done {
+pub(super) fn install(job: &mut Job) -> Done {
     match job.plan()?.loader {
         Loader::None => {}
         Loader::Grub => grub(job)?,
@@ -47,7 +47,7 @@ pub(super) fn install(job: &mut Job<'_>) -> Done {
     Ok(())
 }
 
-fn grub(job: &Job<'_>) -> Done {
+fn grub(job: &Job) -> Done {
     let plan = job.plan()?;
     let place = place(plan, &job.target)?;
     let platform = match (job.firmware, std::env::consts::ARCH) {
@@ -158,7 +158,7 @@ fn copy_modules(target: &Path, modules: &Path, place: &Place, platform: Platform
 
 /// Makes grub.cfg right for this node, in the cheapest way that is right: the image's own menu with the node's disks, else
 /// a new one by the image's own program, else one of ours. update-grub goes on working in the node in any case.
-fn configure(job: &Job<'_>, chroot: &Chroot, place: &Place) -> Result<()> {
+fn configure(job: &Job, chroot: &Chroot, place: &Place) -> Result<()> {
     let plan = job.plan()?;
     let mut more = job.known_order()?.kernel_args.clone();
     more.extend(job.no_resume.then(|| "noresume".to_owned()));
@@ -300,7 +300,7 @@ fn embed(disk: &PlannedDisk, boot: &[u8], core: &[u8]) -> Result<()> {
 
 /// Puts GRUB on the EFI system partition, under the name that firmware looks for and under the distribution's, and adds it
 /// to the firmware's list behind all that is there: the network stays first.
-fn efi(job: &Job<'_>, core: &[u8], removable: &str) -> Result<()> {
+fn efi(job: &Job, core: &[u8], removable: &str) -> Result<()> {
     let esp = job.plan()?.efi().context("there is no EFI system partition")?;
     let point = esp.mount.clone().unwrap_or_default();
     let id = OsRelease::parse(&read_below(&job.target, "etc/os-release")?).id;
@@ -334,7 +334,7 @@ pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Adds an entry to the firmware's list. Firmware may have no room or forbid it; the removable path boots all the same.
-pub(super) fn boot_entry(job: &Job<'_>, label: &str, file: &str) {
+pub(super) fn boot_entry(job: &Job, label: &str, file: &str) {
     let added = || -> Result<()> {
         let plan = job.plan()?;
         let esp = plan.efi().context("there is no EFI system partition")?;
@@ -411,7 +411,7 @@ fn order_of(text: &str) -> Vec<String> {
 }
 
 /// Loads the installed kernel, when the node is to go on without restarting. If that fails it restarts.
-pub(super) fn load_kexec(job: &Job<'_>) -> Result<()> {
+pub(super) fn load_kexec(job: &Job) -> Result<()> {
     let order = job.known_order()?;
     if order.finish != Finish::Kexec {
         return Ok(());

@@ -20,7 +20,7 @@ const SCRIPT: Duration = Duration::from_secs(1800);
 const PLACE: &str = "simulcast/script";
 
 /// Lays the overrides over the installed tree, in the order in which they stand: later ones win.
-pub(super) fn overrides(job: &mut Job<'_>) -> Done {
+pub(super) fn overrides(job: &mut Job) -> Done {
     let order = job.known_order()?;
     for extra in &order.overrides {
         job.reporter.say(&format!("overrides: {}", extra.name));
@@ -31,7 +31,7 @@ pub(super) fn overrides(job: &mut Job<'_>) -> Done {
 }
 
 /// Unpacks an archive in a process whose root is the target, so that no path and no symlink leads out of it.
-pub(crate) fn lay_over(archive: &[u8], target: &Path) -> Result<()> {
+fn lay_over(archive: &[u8], target: &Path) -> Result<()> {
     let own = std::env::current_exe().context("this program does not know its own path")?;
     Run::new(Tool::Own(own))
         .args(["unpack", "--root"])
@@ -43,7 +43,7 @@ pub(crate) fn lay_over(archive: &[u8], target: &Path) -> Result<()> {
 }
 
 /// Fetches a file that goes with the order, and checks its hash.
-fn fetch(job: &Job<'_>, extra: &Extra) -> Result<Vec<u8>, Failure> {
+fn fetch(job: &Job, extra: &Extra) -> Result<Vec<u8>, Failure> {
     let bytes = job.client()?.install_file(&extra.hash, extra.bytes)?;
     if ContentId::of(&bytes) != extra.hash {
         return Err(anyhow!(
@@ -56,7 +56,7 @@ fn fetch(job: &Job<'_>, extra: &Extra) -> Result<Vec<u8>, Failure> {
 }
 
 /// Runs scripts in the mini-kernel, before the disks are touched.
-pub(super) fn pre_install(job: &mut Job<'_>) -> Done {
+pub(super) fn pre_install(job: &mut Job) -> Done {
     let order = job.known_order()?;
     for extra in &order.pre_install {
         let path = place(job, extra, Path::new(RUN))?;
@@ -67,7 +67,7 @@ pub(super) fn pre_install(job: &mut Job<'_>) -> Done {
 }
 
 /// Runs scripts in the installed system.
-pub(super) fn post_install(job: &mut Job<'_>) -> Done {
+pub(super) fn post_install(job: &mut Job) -> Done {
     let order = job.known_order()?;
     let chroot = Chroot::enter(&job.target)?;
     for extra in &order.post_install {
@@ -78,7 +78,7 @@ pub(super) fn post_install(job: &mut Job<'_>) -> Done {
     Ok(())
 }
 
-fn place(job: &Job<'_>, extra: &Extra, run: &Path) -> Result<std::path::PathBuf, Failure> {
+fn place(job: &Job, extra: &Extra, run: &Path) -> Result<std::path::PathBuf, Failure> {
     let bytes = fetch(job, extra)?;
     let path = run.join("script");
     fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
@@ -86,7 +86,7 @@ fn place(job: &Job<'_>, extra: &Extra, run: &Path) -> Result<std::path::PathBuf,
     Ok(path)
 }
 
-fn finish(job: &Job<'_>, extra: &Extra, run: Run) -> Done {
+fn finish(job: &Job, extra: &Extra, run: Run) -> Done {
     job.reporter.say(&format!("running {}", extra.name));
     // A script that failed may have done half of its work: it is not run again.
     let output = run
@@ -101,7 +101,7 @@ fn finish(job: &Job<'_>, extra: &Extra, run: Run) -> Done {
 }
 
 /// The variables that docs/install.md promises.
-fn with_variables(run: Run, job: &Job<'_>, order: &Order) -> Run {
+fn with_variables(run: Run, job: &Job, order: &Order) -> Run {
     let disks: Vec<&str> = job
         .plan
         .iter()

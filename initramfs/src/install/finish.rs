@@ -22,7 +22,7 @@ const INITRAMFS: Duration = Duration::from_secs(1500);
 const RESUME: &str = "etc/initramfs-tools/conf.d/resume";
 
 /// Writes fstab and mdadm.conf.
-pub(super) fn fstab(job: &mut Job<'_>) -> Done {
+pub(super) fn fstab(job: &mut Job) -> Done {
     let image = read_below(&job.target, "etc/fstab")?;
     let plan = job.plan()?;
     write_below(&job.target, "etc/fstab", 0o644, &fstab_text::fstab(plan, &image))?;
@@ -40,7 +40,7 @@ pub(super) fn fstab(job: &mut Job<'_>) -> Done {
 }
 
 /// Host name, hosts, machine-id, ssh host keys, and the service that reports the first start.
-pub(super) fn identity(job: &mut Job<'_>) -> Done {
+pub(super) fn identity(job: &mut Job) -> Done {
     let order = job.known_order()?;
     let target = &job.target;
     let golden = job
@@ -80,7 +80,7 @@ pub(super) fn identity(job: &mut Job<'_>) -> Done {
     Ok(())
 }
 
-fn new_host_keys(job: &Job<'_>) -> Result<()> {
+fn new_host_keys(job: &Job) -> Result<()> {
     let directory = facts::below(&job.target, "etc/ssh")?;
     let Ok(entries) = fs::read_dir(&directory) else {
         return Ok(());
@@ -104,7 +104,7 @@ fn new_host_keys(job: &Job<'_>) -> Result<()> {
 }
 
 /// Writes the network configuration in the form that the image uses.
-pub(super) fn network(job: &mut Job<'_>) -> Done {
+pub(super) fn network(job: &mut Job) -> Done {
     let network = &job.known_order()?.network;
     let manager = manager(&job.target)?;
     let file = files(manager, network);
@@ -160,7 +160,7 @@ fn enable(target: &Path, unit: &str) -> Result<()> {
 }
 
 /// Makes the initramfs anew, when the one of the image cannot know how to find the root of this node.
-pub(super) fn initramfs(job: &mut Job<'_>) -> Done {
+pub(super) fn initramfs(job: &mut Job) -> Done {
     let plan = job.plan()?;
     let stale = stale_resume(plan, &read_below(&job.target, RESUME)?);
     if let Some(text) = &stale {

@@ -23,7 +23,7 @@ const AGAIN: u32 = 300;
 /// A clock that differs by less is left alone.
 const CLOCK_SECONDS: i64 = 2;
 
-impl Job<'_> {
+impl Job {
     pub(super) fn known_order(&self) -> Result<&Order> {
         self.order.as_ref().context("no order is known yet")
     }

@@ -9,6 +9,8 @@ mod extras;
 mod facts;
 mod finish;
 mod job;
+#[cfg(test)]
+mod loop_tests;
 mod network;
 mod receive;
 mod reporter;
@@ -58,8 +60,7 @@ pub(crate) struct Args {
 
 /// What is known so far.
 #[derive(Debug)]
-struct Job<'c> {
-    console: &'c Console,
+struct Job {
     line: CommandLine,
     reporter: Arc<Reporter>,
     target: PathBuf,
@@ -113,25 +114,8 @@ pub(crate) fn run(args: &Args, console: &Console) -> Result<Exit> {
             return Ok(Exit::Failed);
         }
     };
-    let mut job = Job {
-        console,
-        line,
-        reporter: Arc::clone(&reporter),
-        target: PathBuf::from(TARGET),
-        firmware: facts::firmware(),
-        hello: None,
-        action: None,
-        client: None,
-        token: None,
-        order: None,
-        signed: None,
-        disks: Vec::new(),
-        plan: None,
-        resumes: false,
-        image_fstab: None,
-        no_resume: false,
-    };
-    match job.all() {
+    let mut job = Job::new(line, Arc::clone(&reporter), PathBuf::from(TARGET));
+    match job.all(console) {
         Ok(wish) => {
             rescue::leave_word(wish)?;
             Ok(Exit::Done)
@@ -148,11 +132,31 @@ pub(crate) fn run(args: &Args, console: &Console) -> Result<Exit> {
     }
 }
 
-impl Job<'_> {
+impl Job {
+    fn new(line: CommandLine, reporter: Arc<Reporter>, target: PathBuf) -> Self {
+        Self {
+            line,
+            reporter,
+            target,
+            firmware: facts::firmware(),
+            hello: None,
+            action: None,
+            client: None,
+            token: None,
+            order: None,
+            signed: None,
+            disks: Vec::new(),
+            plan: None,
+            resumes: false,
+            image_fstab: None,
+            no_resume: false,
+        }
+    }
+
     /// Does everything; what is to follow.
-    fn all(&mut self) -> Result<Wish, (Step, anyhow::Error)> {
+    fn all(&mut self, console: &Console) -> Result<Wish, (Step, anyhow::Error)> {
         let watch = Watch::start(Arc::clone(&self.reporter));
-        self.each(&step::FIRST, &watch)?;
+        self.each(&step::FIRST, &watch, console)?;
         match self.action {
             Some(Action::Install) => {}
             Some(Action::Local) => return Ok(Wish::Reboot),
@@ -161,12 +165,12 @@ impl Job<'_> {
                 return Ok(Wish::Rescue);
             }
         }
-        self.each(&step::BEFORE_DISKS, &watch)?;
+        self.each(&step::BEFORE_DISKS, &watch, console)?;
         let steps = match (&self.order, &self.plan) {
             (Some(order), Some(plan)) => step::install(order, plan, self.resumes),
             _ => return Err((Step::Disks, anyhow!("there is neither order nor plan"))),
         };
-        self.each(&steps, &watch)?;
+        self.each(&steps, &watch, console)?;
         let wish = match self.order.as_ref().map(|order| order.finish).unwrap_or_default() {
             Finish::Reboot => Wish::Reboot,
             Finish::Kexec => Wish::Kexec,
@@ -183,7 +187,12 @@ impl Job<'_> {
         Ok(wish)
     }
 
-    fn each(&mut self, steps: &[Step], watch: &Watch) -> Result<(), (Step, anyhow::Error)> {
+    fn each(
+        &mut self,
+        steps: &[Step],
+        watch: &Watch,
+        console: &Console,
+    ) -> Result<(), (Step, anyhow::Error)> {
         for &step in steps {
             if self.line.rescue && step == Step::Order {
                 return Err((step, anyhow!("si.rescue was asked for")));
@@ -199,19 +208,19 @@ impl Job<'_> {
                     &format!("stopped before {step}: leave the shell to go on"),
                 );
             }
-            self.one(step, watch).map_err(|error| (step, error))?;
+            self.one(step, watch, console).map_err(|error| (step, error))?;
         }
         Ok(())
     }
 
-    fn one(&mut self, step: Step, watch: &Watch) -> Result<()> {
+    fn one(&mut self, step: Step, watch: &Watch, console: &Console) -> Result<()> {
         let begun = Instant::now();
         self.reporter.say(&format!("{step}: {}", step.text()));
         self.reporter.tell(step.name(), What::Began, "");
         let mut tried = 1;
         loop {
             watch.expect(step, step.timeout());
-            let done = self.work(step);
+            let done = self.work(step, console);
             watch.relax();
             let error = match done {
                 Ok(()) => break,
@@ -234,7 +243,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn work(&mut self, step: Step) -> Done {
+    fn work(&mut self, step: Step, console: &Console) -> Done {
         match step {
             Step::Modules => facts::load_modules(&self.reporter),
             Step::Network => network::set_up(&self.line, &self.reporter),
@@ -242,14 +251,17 @@ impl Job<'_> {
             Step::Order => self.fetch_order(),
             Step::Disks => self.choose_disks(),
             Step::PreInstall => extras::pre_install(self),
-            Step::Erase => storage::erase(self.plan()?),
+            Step::Erase => {
+                simulcast_system::storage::stop_all()?;
+                storage::erase(self.plan()?)
+            }
             Step::Partition => storage::partition(self.plan()?, self.known_order()?),
             Step::Raid => storage::raid(self.plan()?, self.known_order()?),
             Step::Lvm => storage::volumes(self.plan()?),
             Step::Format => storage::format(self.plan()?, self.known_order()?),
             Step::Assemble => storage::assemble(self.plan()?),
             Step::Mount => storage::mount(self.plan()?, self.manifest()?, &self.target),
-            Step::Receive => receive::receive(self),
+            Step::Receive => receive::receive(self, console),
             Step::Verify => receive::verify(self),
             Step::Fstab => finish::fstab(self),
             Step::Identity => finish::identity(self),
@@ -260,7 +272,9 @@ impl Job<'_> {
             Step::BootLoader => boot_loader::install(self),
             Step::Unmount => {
                 boot_loader::load_kexec(self)?;
-                storage::unmount(self.plan()?, self.known_order()?, &self.target)
+                storage::unmount(self.plan()?, self.known_order()?, &self.target)?;
+                // So that they start clean; an array that is still copying goes on where it was.
+                Ok(simulcast_system::storage::stop_all()?)
             }
         }
     }

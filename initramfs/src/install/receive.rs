@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use simulcast_cli::Console;
 use simulcast_image::apply::{Install, verify as verify_tree};
 use simulcast_node::{Delivery, ServerArgs, transfer_seen};
 use simulcast_protocol::name::ImageRef;
@@ -16,7 +17,7 @@ use super::{Done, Failure, Job, storage};
 const SHOWN: usize = 10;
 
 /// Receives the version into the mounted target. After an interruption it goes on with what is there.
-pub(super) fn receive(job: &mut Job<'_>) -> Done {
+pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
     let key = job.key()?;
     let server = job.server()?;
     let (order, signed) = (job.known_order()?, job.manifest()?);
@@ -45,7 +46,7 @@ pub(super) fn receive(job: &mut Job<'_>) -> Done {
     };
     let total = signed.manifest.stored_bytes();
     let seen = |amount: &simulcast_cli::Amount| job.reporter.progress(amount.bytes_done, total);
-    let transferred = transfer_seen(&delivery, install.writer(), &missing, job.console, &seen)?;
+    let transferred = transfer_seen(&delivery, install.writer(), &missing, console, &seen)?;
     let installed = install.finish()?;
     for limited in installed.limited.iter().take(SHOWN) {
         job.reporter
@@ -62,7 +63,7 @@ pub(super) fn receive(job: &mut Job<'_>) -> Done {
 }
 
 /// Reads everything back from the disks and compares it with the manifest.
-pub(super) fn verify(job: &mut Job<'_>) -> Done {
+pub(super) fn verify(job: &mut Job) -> Done {
     let signed = job.manifest()?;
     rustix::fs::sync();
     // Else the memory would be compared, not the disks. A kernel that does not offer it compares what it has.

@@ -18,7 +18,6 @@ use super::{Done, facts, job};
 /// Makes the disks plainly unbootable, before anything else is written: an install that is interrupted leaves no system
 /// that is half right. Where nothing is kept, every trace of what was there goes too, that of RAID and LVM above all.
 pub(super) fn erase(plan: &Plan) -> Done {
-    storage::stop_all()?;
     for disk in &plan.disks {
         let path = Path::new(&disk.path);
         partition::erase_boot_code(path)?;
@@ -241,7 +240,12 @@ pub(super) fn assemble(plan: &Plan) -> Done {
             .args(&array.members)
             .run()?;
     }
-    storage::start_all()?;
+    for group in &plan.groups {
+        lvm("vgchange")
+            .args(["--activate", "y", "--quiet", group.label.as_str()])
+            .run()?;
+        lvm("vgmknodes").arg(group.label.as_str()).run()?;
+    }
     let devices = plan.arrays.iter().map(|array| &array.path);
     let volumes = plan
         .groups
@@ -338,7 +342,5 @@ pub(super) fn unmount(plan: &Plan, order: &Order, target: &Path) -> Done {
     for index in 0..plan.disks.len() {
         write_mark(plan, order, index, Stage::Installed)?;
     }
-    // Arrays are stopped so that they start clean; one that is still copying goes on where it was.
-    storage::stop_all()?;
     Ok(())
 }

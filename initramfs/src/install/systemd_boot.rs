@@ -14,7 +14,7 @@ use super::{Done, Failure, Job};
 const PROGRAM: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
 /// Puts it in place: kernels first, the program last.
-pub(super) fn install(job: &Job<'_>) -> Done {
+pub(super) fn install(job: &Job) -> Done {
     let plan = job.plan()?;
     let esp = plan.efi().context("there is no EFI system partition")?;
     let esp = esp.mount.clone().unwrap_or_default();

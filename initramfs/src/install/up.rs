@@ -38,7 +38,7 @@ WantedBy=multi-user.target
 const NUMBER: u32 = u32::MAX;
 
 /// Leaves the service in the installed system.
-pub(super) fn leave(job: &Job<'_>) -> Result<()> {
+pub(super) fn leave(job: &Job) -> Result<()> {
     let target = &job.target;
     let busybox = ["/usr/bin/busybox", "/bin/busybox"]
         .into_iter()
