@@ -1,6 +1,7 @@
 //! Judging trees from outside: rsync says what it would have to do to make one like the other.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -13,6 +14,12 @@ use crate::command::{command, read};
 /// # Errors
 /// When rsync fails.
 pub fn differences(original: &Path, copy: &Path, exclude: &[&str]) -> Result<Vec<String>> {
+    let said = read(&mut rsync(original, copy, exclude))?;
+    Ok(said.lines().map(str::to_owned).collect())
+}
+
+/// The rsync that says so.
+pub(crate) fn rsync(original: &Path, copy: &Path, exclude: &[&str]) -> Command {
     let mut rsync = command("rsync");
     rsync.args([
         "-aHAXSn",
@@ -24,5 +31,5 @@ pub fn differences(original: &Path, copy: &Path, exclude: &[&str]) -> Result<Vec
     rsync.args(exclude.iter().map(|pattern| format!("--exclude={pattern}")));
     // The slash means the content of the directory, not the directory itself.
     rsync.arg(original.join("")).arg(copy.join(""));
-    Ok(read(&mut rsync)?.lines().map(str::to_owned).collect())
+    rsync
 }

@@ -13,6 +13,7 @@ pub mod compare;
 pub mod edge;
 pub mod golden;
 pub mod machine;
+pub mod netboot;
 pub mod netns;
 pub mod process;
 pub mod programs;

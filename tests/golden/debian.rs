@@ -43,8 +43,26 @@ pub const ADDED: &[&str] = &["nano", "tree"];
 /// What version 2 lacks.
 pub const REMOVED: &[&str] = &["bc", "vim", "vim-runtime"];
 
-/// Changes when the way of making the tree does, so that old archives are not used.
-const RECIPE: u32 = 1;
+/// What a golden client is made of.
+#[derive(Debug)]
+pub struct Recipe {
+    /// Changes when the way of making the tree does, so that old archives are not used.
+    pub revision: u32,
+    /// What it has besides Debian's minimal base.
+    pub packages: &'static [&'static str],
+    /// What version 2 has besides; then newer versions of all packages are downloaded too. Empty: there is no such version.
+    pub added: &'static [&'static str],
+    /// What its administrator does after the installation.
+    pub finish: fn(&Path) -> Result<()>,
+}
+
+/// The golden client of the demonstration.
+pub const WORKSTATION: Recipe = Recipe {
+    revision: 1,
+    packages: PACKAGES,
+    added: ADDED,
+    finish: |_| Ok(()),
+};
 
 /// A prepared Debian golden client.
 #[derive(Debug)]
@@ -53,14 +71,27 @@ pub struct Debian {
 }
 
 impl Debian {
-    /// Makes the archive, or finds it. Runs of several processes wait for each other. The first takes a minute and
-    /// about 250 MB of downloads.
+    /// The golden client of the demonstration: about 250 MB of downloads.
+    ///
+    /// # Errors
+    /// As [`Debian::of`].
+    pub fn prepare() -> Result<Self> {
+        Self::of(&WORKSTATION)
+    }
+
+    /// Makes the archive, or finds it. Runs of several processes wait for each other. The first takes some minutes.
     ///
     /// # Errors
     /// When this machine is no Debian, or `debootstrap` or `apt-get` fail.
-    pub fn prepare() -> Result<Self> {
+    pub fn of(recipe: &Recipe) -> Result<Self> {
         let suite = suite()?;
-        let key = blake3::hash(format!("{RECIPE} {suite} {PACKAGES:?} {ADDED:?}").as_bytes());
+        let Recipe {
+            revision,
+            packages,
+            added,
+            ..
+        } = recipe;
+        let key = blake3::hash(format!("{revision} {suite} {packages:?} {added:?}").as_bytes());
         let dir = lab_dir()?.join(format!("debian-{suite}-{}", &key.to_hex()[..12]));
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         let lock =
@@ -70,7 +101,7 @@ impl Debian {
         let debian = Self { dir };
         if !debian.archive().is_file() {
             debian
-                .make(&suite)
+                .make(&suite, recipe)
                 .context("make the golden client's Debian tree")?;
         }
         Ok(debian)
@@ -96,6 +127,15 @@ impl Debian {
         Ok(())
     }
 
+    /// A name that is another one whenever the tree may be.
+    pub fn name(&self) -> String {
+        self.dir
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+
     /// The directory with the .deb files of version 2.
     pub fn packages(&self) -> PathBuf {
         self.dir.join("packages")
@@ -105,7 +145,7 @@ impl Debian {
         self.dir.join("tree.tar.zst")
     }
 
-    fn make(&self, suite: &str) -> Result<()> {
+    fn make(&self, suite: &str, recipe: &Recipe) -> Result<()> {
         let work = self.dir.join("work");
         if work.exists() {
             fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
@@ -118,10 +158,13 @@ impl Debian {
             packages: self.packages(),
         };
         run(apt.get().arg("update"))?;
-        bootstrap(suite, &apt.mirror(suite)?, &tree)?;
+        bootstrap(suite, &apt.mirror(suite)?, recipe.packages, &tree)?;
         fs::create_dir_all(self.packages().join("partial")).context("create the directory of packages")?;
-        run(apt.get().args(["--download-only", "dist-upgrade"]))?;
-        run(apt.get().args(["--download-only", "install"]).args(ADDED))?;
+        if !recipe.added.is_empty() {
+            run(apt.get().args(["--download-only", "dist-upgrade"]))?;
+            run(apt.get().args(["--download-only", "install"]).args(recipe.added))?;
+        }
+        (recipe.finish)(&tree).context("finish the golden client")?;
         let packed = work.join("tree.tar.zst");
         let mut tar = command("tar");
         tar.args([
@@ -196,7 +239,7 @@ fn find_mirror(targets: &str, suite: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn bootstrap(suite: &str, mirror: &str, tree: &Path) -> Result<()> {
+fn bootstrap(suite: &str, mirror: &str, packages: &[&str], tree: &Path) -> Result<()> {
     // debootstrap downloads by itself: it is told the proxy that apt uses.
     let with_proxy = r#"
         eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
@@ -217,7 +260,7 @@ fn bootstrap(suite: &str, mirror: &str, tree: &Path) -> Result<()> {
     ]);
     unshare.args([
         "--variant=minbase",
-        &format!("--include={}", PACKAGES.join(",")),
+        &format!("--include={}", packages.join(",")),
         suite,
     ]);
     run(unshare.arg(tree).arg(mirror))?;

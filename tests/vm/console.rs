@@ -51,9 +51,12 @@ impl Console {
 
     /// Whether `text` was shown beyond what was passed.
     pub(super) fn ahead(&self, text: &str) -> bool {
-        self.text()
-            .get(self.passed..)
-            .is_some_and(|ahead| ahead.contains(text))
+        self.all_ahead().contains(text)
+    }
+
+    /// What was shown beyond what was passed.
+    pub(super) fn all_ahead(&self) -> String {
+        self.text().get(self.passed..).unwrap_or_default().to_owned()
     }
 
     /// The last lines, for messages.

@@ -9,6 +9,7 @@ mod console;
 mod disk;
 mod kernel;
 mod qmp;
+pub mod site;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -301,6 +302,31 @@ impl Vm {
             Ok(()) => Ok(self.begun.elapsed()),
             Err(error) => Err(anyhow!("{error:#}{}", self.console.tail(CONSOLE_LINES))),
         }
+    }
+
+    /// Whether the console has shown `text` by now, beyond what earlier calls have seen.
+    ///
+    /// # Errors
+    /// When QEMU has ended, or the kernel panics; with the end of the console.
+    pub fn has_shown(&mut self, text: &str) -> Result<bool> {
+        // The look at the process comes first: what the machine said before its end must still be seen.
+        let ended = self.process.poll()?;
+        if self.console.pass(text) {
+            return Ok(true);
+        }
+        let tail = || self.console.tail(CONSOLE_LINES);
+        if let Some(status) = ended {
+            bail!("QEMU ended ({status}) before {text:?}{}", tail());
+        }
+        if self.console.ahead(PANIC) {
+            bail!("the kernel panics instead of saying {text:?}{}", tail());
+        }
+        Ok(false)
+    }
+
+    /// What the console has shown beyond what waits have seen.
+    pub fn ahead(&self) -> String {
+        self.console.all_ahead()
     }
 
     /// Types on the serial console; `\n` is the return key.

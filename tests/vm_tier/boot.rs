@@ -8,9 +8,10 @@ use std::time::Duration;
 use simulcast_testkit::command::{command, run};
 use simulcast_testkit::process::Process;
 use simulcast_testkit::run::Run;
+use simulcast_testkit::vm::site::{Site, dhcp, foreign_dhcp, proxy};
 use simulcast_testkit::vm::{Bus, Card, Firmware, Machine, Turn, Vm};
 
-use crate::site::{Site, can_run, dhcp, proxy};
+use crate::site::{can_run, site};
 
 /// Longest that a boot may take: ten times what it takes on a machine with nothing else to do.
 const BOOT: Duration = Duration::from_secs(240);
@@ -34,7 +35,7 @@ fn told(server: &mut Process, vm: &Vm, machine: &Machine, what: &str) -> Duratio
 
 /// Boots a machine into the mini-kernel, and says how long that took.
 fn boots_the_mini_kernel(site: &Site<'_>, machine: &Machine) {
-    let mut server = site.start("server");
+    let mut server = site.start("server").unwrap();
     let mut vm = machine.power_on().unwrap();
     let asked = told(&mut server, &vm, machine, "the mini-kernel");
     let started = vm.wait_for(INSTALLER, BOOT).unwrap();
@@ -48,33 +49,10 @@ fn boots_the_mini_kernel(site: &Site<'_>, machine: &Machine) {
     server.stop(Duration::from_secs(20)).unwrap();
 }
 
-/// A DHCP server that is not ours, on a machine of its own, and knows nothing of booting.
-fn foreign_dhcp(run: &Run, site: &Site<'_>) -> Process {
-    let foreign = site.network.join("foreign", 2).unwrap();
-    let mut dnsmasq = foreign.command("dnsmasq");
-    dnsmasq.args([
-        "--keep-in-foreground",
-        "--port=0",
-        "--bind-interfaces",
-        "--interface=eth0",
-        "--no-ping",
-    ]);
-    dnsmasq.args([
-        "--conf-file=/dev/null",
-        "--dhcp-range=10.77.0.50,10.77.0.60,1h",
-        "--log-facility=-",
-    ]);
-    dnsmasq.arg(format!(
-        "--dhcp-leasefile={}",
-        run.dir().join("foreign-leases").display()
-    ));
-    foreign.spawn("dnsmasq", &mut dnsmasq).unwrap()
-}
-
 /// Boots a machine into the mini-kernel by a boot loader whose configuration comes by TFTP, so that the server only sees it when
 /// it has an address.
 fn boots_by_tftp(site: &Site<'_>, machine: &Machine) {
-    let mut server = site.start("server");
+    let mut server = site.start("server").unwrap();
     let mut vm = machine.power_on().unwrap();
     let started = vm.wait_for(INSTALLER, BOOT).unwrap();
     eprintln!(
@@ -92,7 +70,7 @@ fn a_bios_boots_the_mini_kernel_by_the_rom_of_its_card() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-bios").unwrap());
-    let site = Site::new(&run, &dhcp("")).with_package();
+    let site = site(&run, &dhcp("")).with_package().unwrap();
     let machine = Machine::new(&run, &site.network, "bios", 11).unwrap();
     boots_the_mini_kernel(&site, &machine);
 }
@@ -103,7 +81,7 @@ fn a_uefi_boots_the_mini_kernel_by_snponly() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-uefi").unwrap());
-    let site = Site::new(&run, &dhcp("")).with_package();
+    let site = site(&run, &dhcp("")).with_package().unwrap();
     let machine = Machine::new(&run, &site.network, "uefi", 12).unwrap();
     boots_the_mini_kernel(&site, &machine.firmware(Firmware::Uefi).card(Card::VirtioBare));
 }
@@ -114,7 +92,7 @@ fn a_bios_boots_the_mini_kernel_by_pxelinux() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-pxelinux").unwrap());
-    let site = Site::new(&run, &dhcp("bios = \"pxelinux\"\n")).with_package();
+    let site = site(&run, &dhcp("bios = \"pxelinux\"\n")).with_package().unwrap();
     let machine = Machine::new(&run, &site.network, "pxelinux", 16).unwrap();
     boots_by_tftp(&site, &machine);
 }
@@ -125,8 +103,8 @@ fn a_uefi_boots_the_mini_kernel_by_grub_beside_a_foreign_dhcp_server() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-grub").unwrap());
-    let site = Site::new(&run, &proxy("uefi = \"grub\"\n")).with_package();
-    let _foreign = foreign_dhcp(&run, &site);
+    let site = site(&run, &proxy("uefi = \"grub\"\n")).with_package().unwrap();
+    let _foreign = foreign_dhcp(&run, &site.network).unwrap();
     let machine = Machine::new(&run, &site.network, "grub", 17).unwrap();
     boots_by_tftp(&site, &machine.firmware(Firmware::Uefi).card(Card::VirtioBare));
 }
@@ -137,8 +115,8 @@ fn a_bios_boots_beside_a_foreign_dhcp_server() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-proxy").unwrap());
-    let site = Site::new(&run, &proxy("")).with_package();
-    let _foreign = foreign_dhcp(&run, &site);
+    let site = site(&run, &proxy("")).with_package().unwrap();
+    let _foreign = foreign_dhcp(&run, &site.network).unwrap();
     let machine = Machine::new(&run, &site.network, "proxied", 13).unwrap();
     boots_the_mini_kernel(&site, &machine);
 }
@@ -197,7 +175,7 @@ fn write_system_partition(disk: &Path, work: &Path) {
 
 /// Boots a machine that asks the network first, and is told to boot its disk.
 fn boots_its_disk(site: &Site<'_>, machine: &Machine) {
-    let mut server = site.start("server");
+    let mut server = site.start("server").unwrap();
     let mut vm = machine.power_on().unwrap();
     let asked = told(&mut server, &vm, machine, "its local disk");
     let booted = vm.wait_for(DISK, BOOT).unwrap();
@@ -217,7 +195,7 @@ fn a_bios_that_is_told_so_boots_its_disk() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-bios-disk").unwrap());
-    let site = Site::new(&run, &dhcp("unknown = \"local\"\n"));
+    let site = site(&run, &dhcp("unknown = \"local\"\n"));
     let machine = Machine::new(&run, &site.network, "biosdisk", 14)
         .unwrap()
         .disk(Bus::Virtio, 64)
@@ -232,7 +210,7 @@ fn a_uefi_that_is_told_so_boots_its_disk() {
         return;
     }
     let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-uefi-disk").unwrap());
-    let site = Site::new(&run, &dhcp("unknown = \"local\"\n"));
+    let site = site(&run, &dhcp("unknown = \"local\"\n"));
     let machine = Machine::new(&run, &site.network, "uefidisk", 15).unwrap();
     let machine = machine
         .firmware(Firmware::Uefi)

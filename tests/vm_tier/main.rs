@@ -6,5 +6,6 @@
 )]
 
 mod boot;
+mod install;
 mod service;
 mod site;

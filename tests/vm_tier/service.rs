@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use simulcast_testkit::process::Process;
 use simulcast_testkit::run::Run;
+use simulcast_testkit::vm::site::{LIMIT, SERVER, Site, dhcp};
 use simulcast_testkit::wait;
 
-use crate::site::{LIMIT, SERVER, Site, can_run, dhcp};
+use crate::site::{can_run, site};
 
 /// The process that runs as our dnsmasq.
 fn dnsmasq(site: &Site<'_>) -> Option<i32> {
@@ -49,8 +50,8 @@ fn dnsmasq_runs_as_long_as_the_server_and_no_longer() {
         return;
     }
     let run = Run::start("boot-service").unwrap();
-    let site = Site::new(&run, &dhcp(""));
-    let mut server = site.start("server");
+    let site = site(&run, &dhcp(""));
+    let mut server = site.start("server").unwrap();
     let first = wait_for_dnsmasq(&site, None);
     says(&mut server, "DHCP, IP range 10.77.0.100 -- 10.77.0.200");
     kill(first);
@@ -58,7 +59,7 @@ fn dnsmasq_runs_as_long_as_the_server_and_no_longer() {
     let second = wait_for_dnsmasq(&site, Some(first));
     // A server that is killed leaves it; the next one ends it, as both cannot listen on one port.
     server.kill();
-    let mut server = site.start("server-again");
+    let mut server = site.start("server-again").unwrap();
     is_gone(second);
     let third = wait_for_dnsmasq(&site, Some(second));
     server.stop(Duration::from_secs(20)).unwrap();
@@ -71,10 +72,10 @@ fn what_cannot_work_is_said_at_the_start() {
         return;
     }
     let run = Run::start("boot-wrong").unwrap();
-    let site = Site::new(&run, &dhcp(""));
+    let site = site(&run, &dhcp(""));
     let refused = |settings: &str| {
-        site.configure(settings);
-        let mut command = site.command("si-server");
+        site.configure(settings).unwrap();
+        let mut command = site.command("si-server").unwrap();
         let mut server = site.server.spawn("refused", &mut command).unwrap();
         let status = server.wait(LIMIT).unwrap();
         (status.code(), server.stderr())
@@ -100,9 +101,9 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
         return;
     }
     let run = Run::start("boot-http").unwrap();
-    let site = Site::new(&run, &dhcp("")).with_package();
-    let _server = site.start("server");
-    let (status, first) = site.get("/boot/ipxe", &[]);
+    let site = site(&run, &dhcp("")).with_package().unwrap();
+    let _server = site.start("server").unwrap();
+    let (status, first) = site.get("/boot/ipxe", &[]).unwrap();
     assert_eq!(status, 200);
     assert!(
         first.contains(&format!(
@@ -110,7 +111,7 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
         )),
         "{first}"
     );
-    let (status, script) = site.get("/boot/ipxe?mac=52-54-00-77-00-0b&uuid=x", &[]);
+    let (status, script) = site.get("/boot/ipxe?mac=52-54-00-77-00-0b&uuid=x", &[]).unwrap();
     assert_eq!(status, 200);
     let kernel = script
         .split_whitespace()
@@ -120,12 +121,12 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
     let length = fs::metadata(site.state.join("boot/default/vmlinuz"))
         .unwrap()
         .len();
-    let head = site.get(path, &["--head"]).1;
+    let head = site.get(path, &["--head"]).unwrap().1;
     assert!(head.contains(&format!("content-length: {length}\r\n")), "{head}");
     assert!(head.contains("accept-ranges: bytes\r\n"), "{head}");
-    let part = site.get(path, &["-r", "514-517"]);
+    let part = site.get(path, &["-r", "514-517"]).unwrap();
     assert_eq!(part, (206, "HdrS".to_owned()), "the mark of a kernel's header");
-    assert_eq!(site.get(path, &["-r", "999999999-"]).0, 416);
+    assert_eq!(site.get(path, &["-r", "999999999-"]).unwrap().0, 416);
     let tftp = |path: &str| {
         let read = site
             .server
@@ -141,12 +142,12 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
     let (_, text) = tftp("pxelinux.cfg/default");
     assert_eq!(
         String::from_utf8(text).unwrap(),
-        site.get("/boot/pxelinux.cfg/default", &[]).1
+        site.get("/boot/pxelinux.cfg/default", &[]).unwrap().1
     );
     let (_, text) = tftp("grub/grub.cfg");
     assert_eq!(
         String::from_utf8(text).unwrap(),
-        site.get("/boot/grub/grub.cfg", &[]).1
+        site.get("/boot/grub/grub.cfg", &[]).unwrap().1
     );
     for (path, status) in [
         ("/boot/ipxe?mac=;chain", 400),
@@ -159,7 +160,7 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
         ("/boot", 401),
         ("/v1/key", 401),
     ] {
-        assert_eq!(site.get(path, &[]).0, status, "{path}");
+        assert_eq!(site.get(path, &[]).unwrap().0, status, "{path}");
     }
     assert!(!tftp("../leases").0 && !tftp("../../keys/token").0);
 }

@@ -1,0 +1,159 @@
+//! The disk of a machine that is off, compared with a version from outside.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::command::{command, read};
+use crate::compare;
+use crate::vm::Machine;
+
+/// What an install makes a node's own: `docs/install.md` lists it.
+pub const IDENTITY: &[&str] = &[
+    "/boot/efi/**",
+    "/boot/grub/**",
+    "/etc/default/grub",
+    "/etc/fstab",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/machine-id",
+    "/etc/ssh/ssh_host_*",
+    "/etc/systemd/network/10-simulcast.network",
+    "/lost+found",
+];
+
+/// What an install makes a node's own besides, when its root is an array and the golden client's is not.
+pub const MIRROR: &[&str] = &["/boot/initrd.img-*", "/etc/mdadm/mdadm.conf"];
+
+/// What Debian itself writes when it starts.
+pub const STARTED: &[&str] = &[
+    "/etc/.pwd.lock",
+    "/etc/.updated",
+    "/etc/resolv.conf",
+    "/tmp/**",
+    "/var/.updated",
+    "/var/cache/**",
+    "/var/lib/dbus/machine-id",
+    "/var/lib/private",
+    "/var/lib/simulcast",
+    "/var/lib/systemd/**",
+    "/var/log/**",
+    "/var/tmp/**",
+];
+
+/// What a look at a disk has found.
+#[derive(Debug)]
+pub struct Found {
+    /// What rsync would change to make the root as the version, besides the times of directories in which something else was
+    /// excepted.
+    pub differences: Vec<String>,
+    /// `/etc/hostname`.
+    pub hostname: String,
+    /// `/etc/machine-id`.
+    pub machine_id: String,
+    /// The public ssh host key.
+    pub host_key: String,
+}
+
+/// Mounts the root of `machine`, which must be off, and compares it with `tree`.
+///
+/// # Errors
+/// When there is no clean file system, or rsync fails.
+pub fn look(machine: &Machine, tree: &Path, work: &Path, except: &[&[&str]]) -> Result<Found> {
+    let disk = machine.disks().first().context("a machine has a disk")?.path();
+    let place = work.join(format!("{}-root", machine.name()));
+    fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
+    let except: Vec<&str> = except.concat();
+    let rsync = compare::rsync(tree, &place, &except);
+    // What is mounted goes away with the shell. A file system that was not unmounted cannot be mounted read-only.
+    let script = r#"set -eu
+mount -t ext4 -o "ro,loop,offset=$1" "$2" "$3"
+cat "$3/etc/hostname" "$3/etc/machine-id" "$3/etc/ssh/ssh_host_ed25519_key.pub"
+shift 3
+exec "$@""#;
+    let mut shell = command("unshare");
+    shell
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(root_offset(disk)?.to_string());
+    shell
+        .arg(disk)
+        .arg(&place)
+        .arg(rsync.get_program())
+        .args(rsync.get_args());
+    let said = read(&mut shell).with_context(|| format!("look at the disk of {}", machine.name()))?;
+    let mut lines = said.lines().map(str::to_owned);
+    let mut next = || lines.next().unwrap_or_default();
+    let (hostname, machine_id, host_key) = (next(), next(), next());
+    Ok(Found {
+        differences: lines.filter(|line| !is_time_of_parent(line, &except)).collect(),
+        hostname,
+        machine_id,
+        host_key,
+    })
+}
+
+/// Where the root's file system begins on a disk: in the last partition, behind the array's own data if it is a member.
+fn root_offset(disk: &Path) -> Result<u64> {
+    let table: Value = serde_json::from_str(&read(command("sfdisk").arg("--json").arg(disk))?)
+        .with_context(|| format!("read the table of {}", disk.display()))?;
+    let last = table["partitiontable"]["partitions"]
+        .as_array()
+        .and_then(|all| all.last());
+    let start = last
+        .and_then(|last| last["start"].as_u64())
+        .context("the disk has no partition")?
+        * 512;
+    let at = |offset: u64| -> Result<Vec<u8>> {
+        use std::os::unix::fs::FileExt as _;
+        let file = fs::File::open(disk).with_context(|| format!("open {}", disk.display()))?;
+        let mut bytes = vec![0; 256];
+        file.read_exact_at(&mut bytes, start + offset)
+            .with_context(|| format!("read {}", disk.display()))?;
+        Ok(bytes)
+    };
+    // md(4): version 1.2 of the metadata lies 4 KiB behind the start; 128 bytes into it stands where the data begins.
+    let member = at(4096)?;
+    if member[..4] != [0xfc, 0x4e, 0x2b, 0xa9] {
+        return Ok(start);
+    }
+    let sectors: [u8; 8] = member[128..136].try_into().context("eight bytes are eight")?;
+    let data = u64::from_le_bytes(sectors);
+    ensure!(data < 1 << 30, "the array's data begins at sector {data}");
+    Ok(start + data * 512)
+}
+
+/// Whether a difference is only the time of a directory in which something was made that is excepted.
+fn is_time_of_parent(line: &str, except: &[&str]) -> bool {
+    let Some(directory) = line.strip_prefix(".d..t...... ") else {
+        return false;
+    };
+    let directory = directory.trim_start_matches("./");
+    except.iter().any(|pattern| {
+        let path = pattern
+            .trim_start_matches('/')
+            .trim_end_matches("**")
+            .trim_end_matches('/');
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        [path, parent].iter().any(|known| {
+            directory.trim_end_matches('/') == *known || known.is_empty() && directory.is_empty()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_times_of_directories_with_exceptions_are_forgiven() {
+        let except = ["/etc/fstab", "/boot/grub/**", "/lost+found"];
+        for line in [".d..t...... etc/", ".d..t...... boot/grub/", ".d..t...... ./"] {
+            assert!(is_time_of_parent(line, &except), "{line}");
+        }
+        for line in [".d..t...... usr/", ">f..t...... etc/x", ".d...p..... etc/"] {
+            assert!(!is_time_of_parent(line, &except), "{line}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! An image server with a golden client that machines can become.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::command::{command, run};
+use crate::golden::bootable;
+use crate::golden::debian::Debian;
+use crate::programs::Programs;
+use crate::run::Run;
+use crate::vm::Machine;
+use crate::vm::site::{Site, cached};
+use crate::wait;
+
+/// The layouts that nodes can have: one disk, and two that mirror each other.
+const LAYOUTS: [(&str, &str); 2] = [
+    (
+        "plain",
+        r#"[disk.system]
+partition = [
+    { name = "bios", kind = "bios-boot", size = "1MiB", when = "bios" },
+    { name = "efi", kind = "efi", size = "64MiB", when = "uefi" },
+    { name = "root", size = "rest" },
+]
+
+[[filesystem]]
+on = "system.efi"
+kind = "vfat"
+mount = "/boot/efi"
+
+[[filesystem]]
+on = "system.root"
+kind = "ext4"
+mount = "/"
+"#,
+    ),
+    (
+        "mirror",
+        r#"[disk.first]
+choose = { order = 0 }
+partition = [
+    { name = "bios", kind = "bios-boot", size = "1MiB" },
+    { name = "root", kind = "raid", size = "rest" },
+]
+
+[disk.second]
+choose = { order = 1 }
+partition = [
+    { name = "bios", kind = "bios-boot", size = "1MiB" },
+    { name = "root", kind = "raid", size = "rest" },
+]
+
+[raid.root]
+level = 1
+members = ["first.root", "second.root"]
+
+[[filesystem]]
+on = "root"
+kind = "ext4"
+mount = "/"
+"#,
+    ),
+];
+
+/// The golden client's image.
+const IMAGE: &str = "golden01";
+
+/// The laboratory.
+#[derive(Debug)]
+pub struct Lab<'run> {
+    /// The server's machine.
+    pub site: Site<'run>,
+    run: &'run Run,
+}
+
+/// A node, as `si-node show` tells it.
+#[derive(Debug)]
+pub struct Node(pub Value);
+
+impl<'run> Lab<'run> {
+    /// Makes it: the golden client is `golden01@1`; the server is not started.
+    ///
+    /// # Errors
+    /// When anything of it cannot be made.
+    pub fn new(run: &'run Run, programs: Programs, settings: &str) -> Result<Self> {
+        programs.require(&["si-import", "si-node", "si-install", "si-checkout"])?;
+        let version = first_version(&programs)?;
+        let site = Site::new(run, programs, settings)?.with_package()?;
+        for part in fs::read_dir(&version).with_context(|| format!("list {}", version.display()))? {
+            let part = part.with_context(|| format!("list {}", version.display()))?;
+            crate::command::run(command("cp").arg("-a").arg(part.path()).arg(&site.state))?;
+        }
+        let layouts = site.config.join("layouts.d");
+        fs::create_dir_all(&layouts).context("make the directory of layouts")?;
+        for (name, text) in LAYOUTS {
+            fs::write(layouts.join(format!("{name}.toml")), text).context("write a layout")?;
+        }
+        Ok(Self { site, run })
+    }
+
+    /// The tree of a version, checked out.
+    ///
+    /// # Errors
+    /// When it cannot be checked out.
+    pub fn tree(&self, version: u32) -> Result<PathBuf> {
+        let (name, tree) = (
+            format!("{IMAGE}@{version}"),
+            self.run.dir().join(format!("tree{version}")),
+        );
+        if !tree.exists() {
+            let path = tree.to_str().context("a path of a run is UTF-8")?;
+            self.site.operate("si-checkout", &[&name, path])?;
+        }
+        Ok(tree)
+    }
+
+    /// Bytes of the chunks of a version.
+    ///
+    /// # Errors
+    /// When the server does not know it.
+    pub fn stored_bytes(&self, version: u32) -> Result<u64> {
+        let listed = self.site.operate("si-lsimage", &["--json", IMAGE])?;
+        let listed: Value = serde_json::from_str(&listed).context("read the list of versions")?;
+        let of = |row: &Value| row["stored_bytes"].as_u64().filter(|_| row["version"] == version);
+        let rows = listed.as_array().into_iter().flatten();
+        rows.into_iter()
+            .find_map(of)
+            .with_context(|| format!("{IMAGE} has no version {version} in {listed}"))
+    }
+
+    /// What an administrator changes in the golden client becomes `golden01@2`.
+    ///
+    /// # Errors
+    /// When it cannot be imported.
+    pub fn change_golden(&self) -> Result<()> {
+        let golden = self.run.dir().join("golden");
+        run(command("cp").arg("-a").arg(self.tree(1)?).arg(&golden))?;
+        for (path, text) in [
+            ("etc/issue", "Version 2 of the golden client \\l\n"),
+            ("usr/local/etc/added", "by the administrator\n"),
+        ] {
+            let path = golden.join(path);
+            fs::create_dir_all(path.parent().unwrap_or(&golden)).context("make a directory")?;
+            fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        }
+        let path = golden.to_str().context("a path of a run is UTF-8")?;
+        self.site.operate("si-import", &[IMAGE, "--tree", path])?;
+        Ok(())
+    }
+
+    /// Waits until the server lists all of `machines` as unknown.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_unknown(&self, machines: &[Machine], limit: Duration) -> Result<()> {
+        wait::until("machines to be listed as unknown", limit, || {
+            let listed = self.site.operate("si-node", &["list", "--unknown", "--json"])?;
+            let listed: Value = serde_json::from_str(&listed).context("read the unknown machines")?;
+            let macs: Vec<&str> = listed
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|machine| machine["mac"].as_str())
+                .collect();
+            Ok(machines
+                .iter()
+                .all(|machine| macs.contains(&machine.mac()))
+                .then_some(()))
+        })
+    }
+
+    /// Makes a machine that waits a node, which is installed at once. Its address ends in `number`.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn adopt(&self, machine: &Machine, layout: &str, number: u8) -> Result<()> {
+        let address = format!("address=10.77.0.{number}");
+        self.site.operate(
+            "si-node",
+            &[
+                "adopt",
+                machine.mac(),
+                machine.name(),
+                "--image",
+                IMAGE,
+                "--layout",
+                layout,
+                "--set",
+                &address,
+                "--set",
+                "console=ttyS0",
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// What the server knows of a node.
+    ///
+    /// # Errors
+    /// When the server does not know it.
+    pub fn node(&self, name: &str) -> Result<Node> {
+        let shown = self.site.operate("si-node", &["show", name, "--json"])?;
+        serde_json::from_str(&shown)
+            .map(Node)
+            .context("read what si-node shows")
+    }
+
+    /// Waits until a node has reported its first start.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_up(&self, name: &str, limit: Duration) -> Result<Node> {
+        wait::until(&format!("{name} to report its start"), limit, || {
+            let node = self.node(name)?;
+            Ok((!node.0["order"]["up"].is_null()).then_some(node))
+        })
+    }
+}
+
+impl Node {
+    /// Its state, as in `installed`.
+    pub fn state(&self) -> &str {
+        self.0["state"].as_str().unwrap_or_default()
+    }
+
+    /// The version of its last order, as in `golden01@1`.
+    pub fn version(&self) -> String {
+        let order = &self.0["order"];
+        format!("{}@{}", order["image"].as_str().unwrap_or("?"), order["version"])
+    }
+
+    /// The number of its last order.
+    pub fn order(&self) -> u64 {
+        self.0["order"]["number"].as_u64().unwrap_or_default()
+    }
+
+    /// Seconds that a step of its last order took; `None` when it was not done.
+    pub fn step(&self, name: &str) -> Option<f64> {
+        let steps = self.0["steps"].as_array()?;
+        let step = steps.iter().find(|step| step["step"] == name)?;
+        let took = step["ended"].as_u64()?.checked_sub(step["began"].as_u64()?)?;
+        Some(Duration::from_millis(took).as_secs_f64())
+    }
+
+    /// Seconds from the start of its kernel to the beginning of a step.
+    pub fn began(&self, name: &str) -> Option<f64> {
+        let steps = self.0["steps"].as_array()?;
+        let step = steps.iter().find(|step| step["step"] == name)?;
+        Some(Duration::from_millis(step["began"].as_u64()?).as_secs_f64())
+    }
+}
+
+/// A state directory in which the golden client is `golden01@1`, made once for these programs.
+fn first_version(programs: &Programs) -> Result<PathBuf> {
+    let debian = Debian::of(&bootable::RECIPE)?;
+    let import = programs.path("si-import")?;
+    let place = cached("golden01", &[&import], &debian.name())?;
+    if place.exists() {
+        return Ok(place);
+    }
+    let work = Run::start("golden01")?;
+    let tree = work.dir().join("tree");
+    debian.unpack(&tree)?;
+    let state = work.dir().join("state");
+    let no_configuration = Path::new("/dev/null");
+    run(command(&import)
+        .arg("--state")
+        .arg(&state)
+        .arg("--config")
+        .arg(no_configuration)
+        .args([IMAGE, "--tree"])
+        .arg(&tree))?;
+    fs::rename(&state, &place).with_context(|| format!("put {} in place", place.display()))?;
+    Ok(place)
+}
