@@ -347,3 +347,29 @@ fn the_daemon_follows_the_files_and_keeps_the_last_good_ones() {
     fs::remove_file(config.path().join("nodes.d/rack1.toml")).unwrap();
     assert_eq!(watched.get().nodes().len(), 0);
 }
+
+#[test]
+fn a_file_that_is_being_written_is_not_read_half() {
+    let config = site();
+    let watched = Watched::new(config.path());
+    let path = config.path().join("nodes.d/rack1.toml");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..30 {
+                // As an editor does that writes in place.
+                let mut file = fs::File::create(&path).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::io::Write::write_all(&mut file, NODES.as_bytes()).unwrap();
+                drop(file);
+                if round % 10 == 9 {
+                    std::thread::sleep(std::time::Duration::from_millis(120));
+                }
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            assert_eq!((watched.get().nodes().len(), watched.broken()), (2, None));
+        }
+    });
+}

@@ -4,12 +4,23 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use super::Inventory;
-use super::load::{GROUPS, NODES, Texts, files, load};
+use super::load::{GROUPS, InventoryError, NODES, Texts, files, load};
 
-/// What changes when a file is written: path, inode, length, time in nanoseconds.
-type Stamp = Vec<(PathBuf, u64, u64, i128)>;
+/// What changes when a file is written: path, inode, length, time.
+type Stamp = Vec<(PathBuf, u64, u64, Option<SystemTime>)>;
+
+/// Time for which nothing must have been written before files are read. Who writes a file in its place empties it first, and
+/// an editor may put the old one aside before it makes the new one: what is seen in between has no nodes.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// The same for a file with nothing in it: it is seldom meant, and a busy machine may be slow to write the rest.
+const EMPTY: Duration = Duration::from_secs(2);
+
+/// How often that is waited for at a time, a second in all.
+const WAITS: u32 = 20;
 
 /// An inventory that follows its files.
 #[derive(Debug)]
@@ -40,26 +51,13 @@ impl Watched {
     /// The inventory by the files as they are, or as they were before they were broken.
     pub(crate) fn get(&self) -> Arc<Inventory> {
         let mut seen = self.seen.lock().expect("no holder panics");
-        let stamp = stamp(&self.config);
-        if seen.stamp.as_ref() != Some(&stamp) {
-            match load(&self.config, &Texts::new()) {
-                Ok(inventory) => {
-                    let (nodes, groups) = (inventory.nodes().len(), inventory.groups().len());
-                    tracing::info!(nodes, groups, "inventory read");
-                    seen.good = Arc::new(inventory);
-                    seen.broken = None;
-                }
-                Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::new(error));
-                    tracing::error!(
-                        error,
-                        nodes = seen.good.nodes().len(),
-                        "the inventory is broken: going on with the last good one until it is mended"
-                    );
-                    seen.broken = Some(error);
-                }
-            }
+        if seen.stamp.as_ref() == Some(&stamp(&self.config)) {
+            return Arc::clone(&seen.good);
+        }
+        // While somebody goes on writing, what was known holds.
+        if let Some((stamp, read)) = settled(&self.config) {
             seen.stamp = Some(stamp);
+            seen.take(read);
         }
         Arc::clone(&seen.good)
     }
@@ -71,13 +69,75 @@ impl Watched {
     }
 }
 
+impl Seen {
+    /// Takes what was read, or complains of it.
+    fn take(&mut self, read: Result<Inventory, InventoryError>) {
+        match read {
+            Ok(inventory) => {
+                let (nodes, groups) = (inventory.nodes().len(), inventory.groups().len());
+                tracing::info!(nodes, groups, "inventory read");
+                self.good = Arc::new(inventory);
+                self.broken = None;
+            }
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(
+                    error,
+                    nodes = self.good.nodes().len(),
+                    "the inventory is broken: going on with the last good one until it is mended"
+                );
+                self.broken = Some(error);
+            }
+        }
+    }
+}
+
+/// The files once nothing has been written for a moment, nor while they were read; `None` if that does not come.
+fn settled(config: &Path) -> Option<(Stamp, Result<Inventory, InventoryError>)> {
+    for _ in 0..WAITS {
+        let before = stamp(config);
+        let rest = rest(&before, SystemTime::now());
+        if rest > QUIET {
+            return None;
+        }
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+            continue;
+        }
+        let read = load(config, &Texts::new());
+        if stamp(config) == before {
+            return Some((before, read));
+        }
+    }
+    None
+}
+
+/// How long it is until nothing was written for long enough.
+fn rest(stamp: &Stamp, now: SystemTime) -> Duration {
+    let rest = |(_, _, len, time): &(PathBuf, u64, u64, Option<SystemTime>)| {
+        // What was written in the future, by another clock, is not waited for.
+        let age = now.duration_since((*time)?).ok()?;
+        let quiet = if *len == 0 { EMPTY } else { QUIET };
+        quiet.checked_sub(age)
+    };
+    stamp.iter().filter_map(rest).max().unwrap_or_default()
+}
+
 fn stamp(config: &Path) -> Stamp {
-    let files = [GROUPS, NODES].map(|directory| files(&config.join(directory)).unwrap_or_default());
+    let mut paths = Vec::new();
+    for directory in [GROUPS, NODES].map(|name| config.join(name)) {
+        paths.extend(files(&directory).unwrap_or_default());
+        paths.push(directory);
+    }
     let stamp = |path: PathBuf| {
         let metadata = fs::metadata(&path).ok();
-        let time = |m: &fs::Metadata| i128::from(m.mtime()) * 1_000_000_000 + i128::from(m.mtime_nsec());
         let (inode, len) = metadata.as_ref().map_or((0, 0), |m| (m.ino(), m.len()));
-        (path, inode, len, metadata.as_ref().map_or(0, time))
+        (
+            path,
+            inode,
+            len,
+            metadata.and_then(|metadata| metadata.modified().ok()),
+        )
     };
-    files.into_iter().flatten().map(stamp).collect()
+    paths.into_iter().map(stamp).collect()
 }

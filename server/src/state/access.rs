@@ -1,6 +1,6 @@
 //! Tokens of nodes. A token is known by its hash alone; it belongs to one node and, once that has asked for it, to one
-//! order. When an install has ended, its tokens may report for another day: a report whose answer was lost comes again,
-//! and the installed system says that it is up.
+//! order. When an install has ended, its tokens may report for another month: a report whose answer was lost comes
+//! again, and the installed system says that it is up, also one that was switched off first.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use simulcast_protocol::api::Token;
@@ -15,8 +15,8 @@ use super::{Answer, Durable, State, StateError};
 /// network can, does not take away the right of the node itself to go on.
 const AT_A_TIME: u32 = 4;
 
-/// Seconds that a token may report after its install has ended.
-const REPORTING: i64 = 24 * 3600;
+/// Seconds that a token may report after its install has ended: a node may be switched off then, and used later.
+pub(super) const REPORTING: i64 = 30 * 24 * 3600;
 
 /// What a token is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

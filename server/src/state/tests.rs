@@ -162,7 +162,7 @@ fn an_install_goes_through_its_states() {
     let record = site.state.record(&node("n1")).unwrap();
     assert_eq!((record.state, record.since), (NodeState::Installed, Some(120)));
     assert_eq!(record.order.unwrap().result, Some(OrderResult::Installed));
-    // The token may still report, for a day.
+    // The token may still report, for a month.
     let bearer = site.state.bearer(hash(2), 121).unwrap().unwrap();
     assert!(bearer.ended);
     site.state
@@ -178,7 +178,12 @@ fn an_install_goes_through_its_states() {
         (record.state, record.order.unwrap().up),
         (NodeState::Installed, Some(130))
     );
-    assert_eq!(site.state.bearer(hash(2), 120 + 24 * 3600 + 1).unwrap(), None);
+    assert_eq!(
+        site.state
+            .bearer(hash(2), 120 + super::access::REPORTING + 1)
+            .unwrap(),
+        None
+    );
 }
 
 #[test]

@@ -36,12 +36,16 @@ impl Daemon {
             return Ok(None);
         };
         let daemon = Arc::clone(self);
-        let bearer = blocking(move || daemon.install.state.bearer(TokenHash::of(&token), now())).await?;
-        // A node that was taken out of the files by hand has no rights any more. While they are broken, who knows.
-        let inventory = &self.install.inventory;
-        let there =
-            |bearer: &Bearer| inventory.get().node(&bearer.node).is_some() || inventory.broken().is_some();
-        Ok(bearer.filter(there).map(|bearer| Caller::Node(Arc::new(bearer))))
+        blocking(move || {
+            let bearer = daemon.install.state.bearer(TokenHash::of(&token), now())?;
+            // A node that was taken out of the files by hand has no rights any more. While they are broken, who knows.
+            let inventory = &daemon.install.inventory;
+            let there = |bearer: &Bearer| {
+                inventory.get().node(&bearer.node).is_some() || inventory.broken().is_some()
+            };
+            Ok(bearer.filter(there).map(|bearer| Caller::Node(Arc::new(bearer))))
+        })
+        .await
     }
 }
 
