@@ -6,5 +6,6 @@ mod checkout;
 mod faults;
 mod harness;
 mod images;
+mod layout;
 mod manners;
 mod tar;
