@@ -73,7 +73,7 @@ pub(super) fn failed(reporter: &Reporter, step: &str, text: &str, keys: &[String
 }
 
 /// Starts the ssh server of the mini-kernel for whoever has one of these keys.
-fn open_ssh(keys: &[String]) -> Result<()> {
+pub(super) fn open_ssh(keys: &[String]) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
