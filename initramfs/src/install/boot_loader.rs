@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use simulcast_image::layout::plan::{Plan, PlannedDisk};
-use simulcast_image::layout::{Firmware, Loader, MARK_OFFSET, PartitionKind};
+use simulcast_image::layout::{Loader, MARK_OFFSET, PartitionKind};
 use simulcast_image::order::Finish;
 use simulcast_system::command::{Run, Tool};
 use simulcast_system::facts::OsRelease;
@@ -16,10 +16,10 @@ use simulcast_system::partition;
 use super::chroot::{Chroot, said};
 use super::extras::{read_below, write_below};
 use super::facts::below;
-use super::{Done, Failure, Job, systemd_boot};
+use super::{Done, Failure, Job, demands, systemd_boot};
 use crate::text::grub as text;
 
-/// Time for grub-mkconfig, which looks for other systems on all disks.
+/// Time for grub-mkconfig, which looks for other systems on all disks, and for compressing GRUB on a slow machine.
 const CONFIG: Duration = Duration::from_secs(600);
 
 /// Bytes of the first sector.
@@ -50,11 +50,7 @@ pub(super) fn install(job: &mut Job) -> Done {
 fn grub(job: &Job) -> Done {
     let plan = job.plan()?;
     let place = place(plan, &job.target)?;
-    let platform = match (job.firmware, std::env::consts::ARCH) {
-        (Firmware::Bios, _) => Platform::Pc,
-        (Firmware::Uefi, "aarch64") => Platform::EfiArm64,
-        (Firmware::Uefi, _) => Platform::Efi64,
-    };
+    let platform = demands::platform(job.firmware);
     let modules = platform.modules_in(&job.target).ok_or_else(|| {
         let (name, package) = (platform.name(), platform.package());
         Failure::Final(anyhow!(
@@ -96,6 +92,7 @@ fn grub(job: &Job) -> Done {
         ])
         .args(["-p", &place.seen, "-o", &format!("/{own}/{core}")])
         .args(platform.modules())
+        .timeout(CONFIG)
         .run()?;
     drop(made);
     let core = fs::read(below(&job.target, &format!("{own}/{core}"))?)

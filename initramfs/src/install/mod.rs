@@ -5,6 +5,7 @@
 
 mod boot_loader;
 mod chroot;
+mod demands;
 mod extras;
 mod facts;
 mod finish;
@@ -121,12 +122,7 @@ pub(crate) fn run(args: &Args, console: &Console) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Err((step, error)) => {
-            let keys = job
-                .order
-                .as_ref()
-                .map(|order| order.rescue_keys.clone())
-                .unwrap_or_default();
-            rescue::failed(&reporter, step.name(), &format!("{error:#}"), &keys);
+            rescue::failed(&reporter, step.name(), &format!("{error:#}"));
             Ok(Exit::Failed)
         }
     }

@@ -49,6 +49,7 @@ struct State {
     /// When the server could not be reached last.
     silent: Option<Instant>,
     step: String,
+    keys: Vec<String>,
 }
 
 impl Reporter {
@@ -73,6 +74,16 @@ impl Reporter {
         state.next = number;
         state.server = Some((client, order));
         state.silent = None;
+    }
+
+    /// From now on these ssh keys open the machine when it waits in rescue.
+    pub(crate) fn let_in(&self, keys: &[String]) {
+        self.state().keys = keys.to_vec();
+    }
+
+    /// Whose ssh keys open the machine in rescue.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.state().keys.clone()
     }
 
     /// Writes a line to the console and to the log.

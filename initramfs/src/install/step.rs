@@ -116,7 +116,7 @@ impl Step {
                 1,
             ),
             Self::Fstab => rule("fstab", "write fstab and mdadm.conf", MINUTE, 1),
-            Self::Identity => rule("identity", "host name, machine-id, ssh host keys", 5 * MINUTE, 1),
+            Self::Identity => rule("identity", "host name, machine-id, ssh host keys", 15 * MINUTE, 1),
             Self::NetworkFiles => rule("network-files", "write the network configuration", MINUTE, 1),
             Self::Overrides => rule("overrides", "lay the overrides over the image", HOUR, 3),
             Self::PostInstall => rule(

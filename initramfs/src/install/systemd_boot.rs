@@ -11,7 +11,7 @@ use super::facts::below;
 use super::{Done, Failure, Job};
 
 /// The program, where the image has it.
-const PROGRAM: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+pub(super) const PROGRAM: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
 /// Puts it in place: kernels first, the program last.
 pub(super) fn install(job: &Job) -> Done {
