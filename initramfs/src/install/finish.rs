@@ -18,6 +18,9 @@ use crate::text::{fstab as fstab_text, hosts};
 /// Time for making an initramfs on a slow machine.
 const INITRAMFS: Duration = Duration::from_secs(1500);
 
+/// Time for making ssh host keys: primes for RSA are luck, and a slow machine has little of it.
+const KEYS: Duration = Duration::from_secs(600);
+
 /// Where Debian keeps which swap a resumed system is read from.
 const RESUME: &str = "etc/initramfs-tools/conf.d/resume";
 
@@ -97,6 +100,7 @@ fn new_host_keys(job: &Job) -> Result<()> {
         chroot
             .run("ssh-keygen")
             .arg("-A")
+            .timeout(KEYS)
             .run()
             .context("cannot make ssh host keys")?;
     }

@@ -14,7 +14,7 @@ use simulcast_protocol::name::ImageRef;
 use simulcast_system::storage;
 use simulcast_transport::http::{self, Client, Retry, ServerUrl};
 
-use super::{Done, Failure, Job, facts};
+use super::{Done, Failure, Job, demands, facts};
 use crate::text::time;
 
 /// The longest pause between two hellos of a machine that nobody has adopted.
@@ -113,6 +113,7 @@ impl Job {
         let order = Order::open(&bytes, &key).map_err(|error| Failure::Final(error.into()))?;
         let client = self.client()?.clone();
         self.reporter.connect(client.clone(), order.number);
+        self.reporter.let_in(&order.rescue_keys);
         let image = ImageRef {
             name: order.image.clone(),
             version: Some(order.version),
@@ -141,6 +142,12 @@ impl Job {
         let order = self.known_order()?;
         let plan = plan(order, &disks, self.firmware).map_err(Failure::Final)?;
         self.reporter.say(&crate::plan::describe(&plan));
+        let manifest = &self.manifest()?.manifest;
+        let lacking = demands::lacking(&plan, &|path| manifest.find(path.as_bytes()).is_some());
+        if !lacking.is_empty() {
+            let text = format!("{}; capture it again, and install again", lacking.join("; "));
+            return Err(Failure::Final(anyhow!(text)));
+        }
         let resumes = resumes(order, &plan, &disks);
         if !resumes {
             let wipe = order.wipe || order.layout.wipe;

@@ -220,6 +220,7 @@ fn ok(done: Result<(), Failure>) {
 
 /// Writes the chunks of the store for which `take` says so.
 fn fill(store: &Store, signed: &SignedManifest, target: &Path, take: impl Fn(usize) -> bool) -> Option<u64> {
+    storage::set_marker(target).unwrap();
     let root = fs::File::open(target).unwrap().into();
     let install = Install::begin(&signed.manifest, root).unwrap();
     let found = install.bytes_found();

@@ -5,6 +5,8 @@
 
 mod boot_loader;
 mod chroot;
+mod demands;
+mod efi;
 mod extras;
 mod facts;
 mod finish;
@@ -121,12 +123,7 @@ pub(crate) fn run(args: &Args, console: &Console) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Err((step, error)) => {
-            let keys = job
-                .order
-                .as_ref()
-                .map(|order| order.rescue_keys.clone())
-                .unwrap_or_default();
-            rescue::failed(&reporter, step.name(), &format!("{error:#}"), &keys);
+            rescue::failed(&reporter, step.name(), &format!("{error:#}"));
             Ok(Exit::Failed)
         }
     }
@@ -156,12 +153,16 @@ impl Job {
     /// Does everything; what is to follow.
     fn all(&mut self, console: &Console) -> Result<Wish, (Step, anyhow::Error)> {
         let watch = Watch::start(Arc::clone(&self.reporter));
+        if self.line.rescue {
+            self.each(&[Step::Modules, Step::Network], &watch, console)?;
+            return Ok(Wish::Rescue);
+        }
         self.each(&step::FIRST, &watch, console)?;
         match self.action {
             Some(Action::Install) => {}
             Some(Action::Local) => return Ok(Wish::Reboot),
             Some(Action::Rescue) | None => {
-                self.reporter.say("this machine is to wait in rescue");
+                self.wait_for_operator();
                 return Ok(Wish::Rescue);
             }
         }
@@ -187,6 +188,20 @@ impl Job {
         Ok(wish)
     }
 
+    /// The machine is to let the operator in; whose keys open it, the order says.
+    fn wait_for_operator(&mut self) {
+        self.reporter.say("this machine is to wait in rescue");
+        let opened = match self.fetch_order() {
+            Ok(()) => self
+                .known_order()
+                .and_then(|order| rescue::open_ssh(&order.rescue_keys)),
+            Err(Failure::Passing(error) | Failure::Final(error)) => Err(error),
+        };
+        if let Err(error) = opened {
+            self.reporter.say(&format!("no rescue by ssh: {error:#}"));
+        }
+    }
+
     fn each(
         &mut self,
         steps: &[Step],
@@ -194,9 +209,6 @@ impl Job {
         console: &Console,
     ) -> Result<(), (Step, anyhow::Error)> {
         for &step in steps {
-            if self.line.rescue && step == Step::Order {
-                return Err((step, anyhow!("si.rescue was asked for")));
-            }
             if self
                 .line
                 .break_at

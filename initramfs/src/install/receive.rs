@@ -27,6 +27,7 @@ pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
         name: order.image.clone(),
         version: Some(order.version),
     };
+    storage::set_marker(&job.target)?;
     let install = Install::begin(&signed.manifest, open(&job.target)?)?;
     let missing = install.writer().missing_chunks();
     let there = missing.iter().filter(|missing| !**missing).count();

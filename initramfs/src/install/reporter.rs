@@ -23,6 +23,9 @@ const LOG_BYTES: usize = 256 << 10;
 /// Time between two reports of how far a step is.
 const OFTEN: Duration = Duration::from_secs(2);
 
+/// How long a server that could not be reached is left alone by what is said on the way.
+const SILENCE: Duration = Duration::from_secs(15);
+
 /// For events on the way: one try, so that a server that is away holds nothing up.
 const ONCE: Retry = Retry {
     tries: 1,
@@ -43,7 +46,10 @@ struct State {
     log: VecDeque<u8>,
     sent: usize,
     progress: Option<Instant>,
+    /// When the server could not be reached last.
+    silent: Option<Instant>,
     step: String,
+    keys: Vec<String>,
 }
 
 impl Reporter {
@@ -67,6 +73,17 @@ impl Reporter {
         }
         state.next = number;
         state.server = Some((client, order));
+        state.silent = None;
+    }
+
+    /// From now on these ssh keys open the machine when it waits in rescue.
+    pub(crate) fn let_in(&self, keys: &[String]) {
+        self.state().keys = keys.to_vec();
+    }
+
+    /// Whose ssh keys open the machine in rescue.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.state().keys.clone()
     }
 
     /// Writes a line to the console and to the log.
@@ -85,7 +102,7 @@ impl Reporter {
         step.clone_into(&mut state.step);
         state.push(step, what, detail);
         drop(state);
-        self.flush(ONCE);
+        self.flush_now();
     }
 
     /// Tells how far the present step is, now and then.
@@ -98,13 +115,21 @@ impl Reporter {
         let step = state.step.clone();
         state.push(&step, What::Progress { done, total }, "");
         drop(state);
-        self.flush(ONCE);
+        self.flush_now();
     }
 
     /// Sends all that waits, and the new part of the log, patiently: at the end, when nothing else is to be done.
     pub(crate) fn finish(&self) -> bool {
         self.send_log();
         self.flush(Retry::PATIENT)
+    }
+
+    /// Sends what waits, unless the server was silent just now: asking it in vain holds up the step itself.
+    fn flush_now(&self) {
+        if self.state().silent.is_none_or(|since| since.elapsed() > SILENCE) {
+            let heard = self.flush(ONCE);
+            self.state().silent = (!heard).then(Instant::now);
+        }
     }
 
     /// Sends what waits; whether nothing waits any more.

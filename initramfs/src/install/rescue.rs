@@ -53,9 +53,10 @@ pub(super) fn leave_word(wish: Wish) -> Result<()> {
 }
 
 /// Tells everybody that a step failed for good, and opens the ways in. It does not fail itself: what it cannot do, it says.
-pub(super) fn failed(reporter: &Reporter, step: &str, text: &str, keys: &[String]) {
+pub(super) fn failed(reporter: &Reporter, step: &str, text: &str) {
+    let keys = reporter.keys();
     reporter.say(&format!("\nerror: {step} failed: {text}"));
-    if let Err(error) = open_ssh(keys) {
+    if let Err(error) = open_ssh(&keys) {
         reporter.say(&format!("no rescue by ssh: {error:#}"));
     }
     reporter.say(&format!(
@@ -73,7 +74,7 @@ pub(super) fn failed(reporter: &Reporter, step: &str, text: &str, keys: &[String
 }
 
 /// Starts the ssh server of the mini-kernel for whoever has one of these keys.
-fn open_ssh(keys: &[String]) -> Result<()> {
+pub(super) fn open_ssh(keys: &[String]) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }

@@ -269,10 +269,13 @@ pub(super) fn mount(plan: &Plan, signed: &SignedManifest, target: &Path) -> Done
     {
         mount_one(fs, target)?;
     }
-    // With it, what is there is looked at rather than refused: mount points, and what an interruption left.
-    let marker = target.join(std::str::from_utf8(MARKER).context("the marker's name is text")?);
-    fs::write(&marker, b"").with_context(|| format!("cannot write {}", marker.display()))?;
     Ok(())
+}
+
+/// Has the target taken for an interrupted install, whose mount points and files are looked at rather than refused.
+pub(super) fn set_marker(target: &Path) -> Result<()> {
+    let marker = target.join(std::str::from_utf8(MARKER).context("the marker's name is text")?);
+    fs::write(&marker, b"").with_context(|| format!("cannot write {}", marker.display()))
 }
 
 /// Mounts what the version has no directory for, after it was received.
@@ -301,7 +304,7 @@ fn mount_one(fs: &PlannedFs, target: &Path) -> Result<()> {
     fs::create_dir_all(&point).with_context(|| format!("cannot make {}", point.display()))?;
     let data = match (&fs.subvolume, fs.kind) {
         (Some(subvolume), _) => format!("subvol={subvolume}"),
-        // A machine whose clock was wrong once may have left a journal; nothing of it is wanted.
+        // Another disk of the machine may have a copy of the same file system.
         (None, FsKind::Xfs) => "nouuid".to_owned(),
         _ => String::new(),
     };

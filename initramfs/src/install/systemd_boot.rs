@@ -5,13 +5,14 @@ use std::fs;
 use anyhow::{Context, anyhow};
 use simulcast_system::facts::OsRelease;
 
-use super::boot_loader::{boot_entry, kernels, write_bytes};
+use super::boot_loader::kernels;
+use super::efi::{boot_entry, write_bytes};
 use super::extras::read_below;
 use super::facts::below;
 use super::{Done, Failure, Job};
 
 /// The program, where the image has it.
-const PROGRAM: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+pub(super) const PROGRAM: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
 /// Puts it in place: kernels first, the program last.
 pub(super) fn install(job: &Job) -> Done {

@@ -41,7 +41,7 @@ impl Watch {
                             "it was not done within {} s; a device or the network does not answer",
                             within.as_secs()
                         );
-                        rescue::failed(&reporter, step.name(), &text, &[]);
+                        rescue::failed(&reporter, step.name(), &text);
                         process::exit(1);
                     }
                     _ => return,

@@ -1,7 +1,7 @@
 //! /etc/fstab, and where md finds its arrays.
 
-use simulcast_image::layout::FsKind;
 use simulcast_image::layout::plan::{Plan, PlannedFs};
+use simulcast_image::layout::{FsKind, Table};
 use simulcast_system::storage::md_uuid;
 
 /// Kinds in an fstab that lie on no disk of this machine, so that their lines stay.
@@ -15,7 +15,7 @@ pub(crate) fn fstab(plan: &Plan, image: &str) -> String {
         "# Written when this node was installed. Network and pseudo file systems are those of the image.\n",
     );
     for fs in &plan.filesystems {
-        text += &line(fs);
+        text += &line(plan, fs);
     }
     let ours = |point: &str| {
         plan.filesystems
@@ -37,12 +37,8 @@ pub(crate) fn fstab(plan: &Plan, image: &str) -> String {
     text
 }
 
-fn line(fs: &PlannedFs) -> String {
-    let source = if fs.uuid.is_empty() {
-        fs.path.clone()
-    } else {
-        format!("UUID={}", fs.uuid)
-    };
+fn line(plan: &Plan, fs: &PlannedFs) -> String {
+    let source = source(plan, fs);
     if fs.kind == FsKind::Swap {
         return format!(
             "{source} none swap {} 0 0\n",
@@ -67,6 +63,23 @@ fn line(fs: &PlannedFs) -> String {
         _ => 2,
     };
     format!("{source} {point} {} {options} 0 {check}\n", fs.kind.name())
+}
+
+/// What tells the file system from all others. Of one that was kept nobody knows the UUID, but that of its partition.
+fn source(plan: &Plan, fs: &PlannedFs) -> String {
+    if !fs.uuid.is_empty() {
+        return format!("UUID={}", fs.uuid);
+    }
+    let mut partitions = plan
+        .disks
+        .iter()
+        .filter(|disk| disk.table == Table::Gpt)
+        .flat_map(|disk| &disk.partitions);
+    let found = partitions.find(|partition| partition.path == fs.path);
+    found.map_or_else(
+        || fs.path.clone(),
+        |partition| format!("PARTUUID={}", partition.id),
+    )
 }
 
 /// mdadm.conf of a node; none when it has no array.
@@ -116,6 +129,16 @@ mod tests {
                 "/srv/a /srv/b none bind 0 0",
             ]
         );
+    }
+
+    #[test]
+    fn what_was_kept_is_found_by_its_partition() {
+        let mut plan = raid_plan();
+        plan.filesystems.truncate(1);
+        plan.filesystems[0].uuid.clear();
+        plan.filesystems[0].path = "/dev/vda2".into();
+        let id = &plan.disks[0].partitions[1].id;
+        assert!(fstab(&plan, "").contains(&format!("\nPARTUUID={id} / ext4 ")));
     }
 
     #[test]

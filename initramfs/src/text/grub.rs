@@ -43,7 +43,7 @@ pub(crate) fn plain(
     more: &[String],
 ) -> String {
     let mut text = format!(
-        "# Written when this node was installed; the image has no grub-mkconfig.\nset default=0\nset timeout=3\n\
+        "# Written when this node was installed; the image has no grub-mkconfig.\nset default=0\nset timeout=3\ninsmod all_video\n\
          search --no-floppy --fs-uuid --set=root {boot}\n"
     );
     let more: String = more.iter().map(|argument| format!(" {argument}")).collect();
