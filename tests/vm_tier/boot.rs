@@ -16,8 +16,8 @@ use crate::site::{can_run, site};
 /// Longest that a boot may take: ten times what it takes on a machine with nothing else to do.
 const BOOT: Duration = Duration::from_secs(240);
 
-/// What our installer says first, whatever it does then.
-const INSTALLER: &str = "the golden client";
+/// What our installer says soon after it has started: that it is to be told what to do, or that the machine is unknown.
+const INSTALLER: &str = "this machine";
 
 /// What the disks of these tests say.
 const DISK: &str = "the local disk boots";

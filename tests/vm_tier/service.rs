@@ -7,7 +7,8 @@ use std::time::Duration;
 use simulcast_testkit::process::Process;
 use simulcast_testkit::run::Run;
 use simulcast_testkit::vm::site::{LIMIT, SERVER, Site, dhcp};
-use simulcast_testkit::wait;
+use simulcast_testkit::vm::{Flavour, package};
+use simulcast_testkit::{command, wait};
 
 use crate::site::{can_run, site};
 
@@ -163,4 +164,48 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
         assert_eq!(site.get(path, &[]).unwrap().0, status, "{path}");
     }
     assert!(!tftp("../leases").0 && !tftp("../../keys/token").0);
+}
+
+#[test]
+fn a_kernel_makes_the_same_mini_kernel_wherever_it_comes_from() {
+    if !can_run() {
+        return;
+    }
+    let run = Run::start("boot-package").unwrap();
+    let site = site(&run, &dhcp(""));
+    let (deb, tree) = (package(Flavour::Cloud).unwrap(), run.dir().join("tree"));
+    command::run(command::command("dpkg-deb").arg("-x").arg(&deb).arg(&tree)).unwrap();
+    command::run(site.command("si-import").unwrap().arg("golden").arg("--tree").arg(&tree)).unwrap();
+    let build = |name: &str, from: &str, place: &Path| {
+        let mut build = site.command("si-mkbootpackage").unwrap();
+        build
+            .arg(name)
+            .arg(from)
+            .arg(place)
+            .args(["--level", "3", "--json"]);
+        let text = command::read(&mut build).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let packages = [
+        build("deb", "--from", &deb),
+        build("tree", "--from", &tree),
+        build("image", "--from-image", Path::new("golden")),
+    ];
+    for package in &packages[1..] {
+        assert_eq!(package["initrd"], packages[0]["initrd"]);
+        assert_eq!(package["vmlinuz"], packages[0]["vmlinuz"]);
+        assert_eq!(package["id"], packages[0]["id"]);
+    }
+    let left: Vec<_> = fs::read_dir(site.state.join("boot"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().starts_with('.')),
+        "{left:?}"
+    );
+    // The classes that everybody gets must leave room for firmware: the target is at most 60 MB.
+    let bytes = |file: &str| packages[0][file]["bytes"].as_u64().unwrap();
+    let together = bytes("vmlinuz") + bytes("initrd");
+    assert!(together < 60_000_000, "{together}");
 }

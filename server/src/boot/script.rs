@@ -1,7 +1,7 @@
 //! What boot loaders are told, each in its own language: iPXE, PXELINUX and GRUB.
 //!
 //! Everything that stands in a script is of a type that has no character with a meaning in any of these languages
-//! ([`NodeName`], [`Mac`], [`KernelArgs`](super::args::KernelArgs), package names and identities), so nothing can be injected.
+//! ([`NodeName`], [`Mac`], [`KernelArgs`], package names and identities), so nothing can be injected.
 
 use std::net::{IpAddr, SocketAddr};
 

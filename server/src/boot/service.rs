@@ -28,7 +28,7 @@ pub(crate) struct Booting {
     changed: Notify,
 }
 
-/// What is decided for one machine; [`Decision::say`] puts it into the words of its boot loader.
+/// What is decided for one machine; [`Booting::say`] puts it into the words of its boot loader.
 #[derive(Debug)]
 pub(crate) struct Decision {
     node: Option<BootNode>,

@@ -20,7 +20,7 @@ use crate::daemon::{Overrides, Settings};
 /// Put the boot loaders in place that firmware gets from si-server, and check them
 ///
 /// They are the distribution's own: iPXE, PXELINUX and GRUB, as far as they are installed. With --print it writes what the
-/// site's own DHCP service needs instead, for sites where si-server runs none ([boot] mode = "off").
+/// site's own DHCP service needs instead, for sites where si-server runs none (mode = "off").
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Print the configuration for the site's own service
