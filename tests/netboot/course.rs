@@ -34,7 +34,7 @@ pub const INSTALL: &[Mark] = &[
 pub const LOCAL: &[Mark] = &[("login", " login: ")];
 
 /// What the installer says when it gives up.
-const FAILED: &str = "\nerror: ";
+const FAILED: &str = "This machine is not installed, and waits";
 
 /// A machine on its way.
 #[derive(Debug)]
@@ -57,6 +57,11 @@ impl Course {
             marks,
             reached: Vec::new(),
         })
+    }
+
+    /// The machine's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The machine.

@@ -27,6 +27,13 @@ pub const IDENTITY: &[&str] = &[
 /// What an install makes a node's own besides, when its root is an array and the golden client's is not.
 pub const MIRROR: &[&str] = &["/boot/initrd.img-*", "/etc/mdadm/mdadm.conf"];
 
+/// What reports the first start, and goes then.
+pub const REPORT: &[&str] = &[
+    "/etc/systemd/system/multi-user.target.wants/simulcast-up.service",
+    "/etc/systemd/system/simulcast-up.service",
+    "/var/lib/simulcast",
+];
+
 /// What Debian itself writes when it starts.
 pub const STARTED: &[&str] = &[
     "/etc/.pwd.lock",

@@ -13,7 +13,7 @@ use crate::golden::debian::Debian;
 use crate::programs::Programs;
 use crate::run::Run;
 use crate::vm::Machine;
-use crate::vm::site::{Site, cached};
+use crate::vm::site::{LIMIT, Site, cached};
 use crate::wait;
 
 /// The layouts that nodes can have: one disk, and two that mirror each other.
@@ -173,29 +173,48 @@ impl<'run> Lab<'run> {
         })
     }
 
-    /// Makes a machine that waits a node, which is installed at once. Its address ends in `number`.
+    /// Makes a machine that waits a node, which is installed at once. Its address ends in `number`, if there is one.
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn adopt(&self, machine: &Machine, layout: &str, number: u8) -> Result<()> {
-        let address = format!("address=10.77.0.{number}");
-        self.site.operate(
-            "si-node",
-            &[
-                "adopt",
-                machine.mac(),
-                machine.name(),
-                "--image",
-                IMAGE,
-                "--layout",
-                layout,
-                "--set",
-                &address,
-                "--set",
-                "console=ttyS0",
-            ],
-        )?;
+    pub fn adopt(&self, machine: &Machine, layout: &str, number: Option<u8>) -> Result<()> {
+        let mut args = vec!["adopt", machine.mac(), machine.name(), "--image", IMAGE];
+        args.extend(["--layout", layout, "--set", "console=ttyS0"]);
+        let address = number.map(|number| format!("address=10.77.0.{number}"));
+        if let Some(address) = &address {
+            args.extend(["--set", address]);
+        }
+        self.site.operate("si-node", &args)?;
         Ok(())
+    }
+
+    /// Waits until a node has reported that so many per cent have arrived; how many bytes that are.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_received(&self, name: &str, per_cent: u64) -> Result<u64> {
+        wait::until(&format!("{per_cent} % to have arrived"), LIMIT, || {
+            let node = self.node(name)?;
+            let order = &node.0["order"];
+            let count = |key: &str| order[key].as_u64().unwrap_or(0);
+            let (done, total) = (count("done_bytes"), count("total_bytes"));
+            let receives = order["step"] == "receive";
+            Ok((receives && total > 0 && done * 100 >= total * per_cent).then_some(done))
+        })
+    }
+
+    /// Bytes of the mini-kernel's files.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn package_bytes(&self) -> Result<u64> {
+        let size = |name: &str| {
+            let path = self.site.state.join("boot/default").join(name);
+            fs::metadata(&path)
+                .map(|found| found.len())
+                .with_context(|| format!("look at {}", path.display()))
+        };
+        Ok(size("vmlinuz")? + size("initrd.img")?)
     }
 
     /// What the server knows of a node.

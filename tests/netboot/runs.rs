@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::judge::{self, Found};
 use super::{Course, INSTALL, LOCAL, Lab, Node, Times, all_reach};
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::run::Run;
-use crate::vm::site::dhcp;
+use crate::vm::site::{dhcp, foreign_dhcp, proxy};
 use crate::vm::{Bus, Card, Firmware, Machine, Turn};
 
 /// Longest that a machine may take from its power switch to the installer.
@@ -27,9 +27,9 @@ const OFF: Duration = Duration::from_secs(120);
 /// Size of the nodes' disks in MiB.
 const DISK: u64 = 2048;
 
-/// The section of `server.toml` that has one session for so many machines.
-fn one_session(receivers: u32) -> String {
-    format!("\n[multicast]\nmin-receivers = {receivers}\nmax-wait = \"60s\"\n")
+/// The section of `server.toml` that has one session for so many machines, at a rate that emulated ones can follow.
+fn one_session(receivers: u32, rate: &str) -> String {
+    format!("\n[multicast]\nmin_receivers = {receivers}\nmax_wait = \"60s\"\nmax_rate = \"{rate}\"\n")
 }
 
 /// Three machines with empty disks start together: a BIOS, a UEFI, and a BIOS with two disks that mirror each other. Unknown
@@ -40,7 +40,7 @@ fn one_session(receivers: u32) -> String {
 /// When anything is not so.
 pub fn three_at_once(programs: &Programs) -> Result<Vec<Times>> {
     let (_turn, run) = (Turn::take()?, Run::start("three")?);
-    let lab = Lab::new(&run, programs.clone(), &(dhcp("") + &one_session(3)))?;
+    let lab = Lab::new(&run, programs.clone(), &(dhcp("") + &one_session(3, "100Mbit")))?;
     let network = &lab.site.network;
     let machines = [
         Machine::new(&run, network, "node01", 21)?.disk(Bus::Virtio, DISK)?,
@@ -63,7 +63,7 @@ pub fn three_at_once(programs: &Programs) -> Result<Vec<Times>> {
         .iter()
         .zip([("plain", 11), ("plain", 12), ("mirror", 13)])
     {
-        lab.adopt(machine, layout, number)?;
+        lab.adopt(machine, layout, Some(number))?;
     }
     let before = lab.site.server.counters()?;
     all_reach(&mut courses, "received", WHOLE)?;
@@ -71,14 +71,16 @@ pub fn three_at_once(programs: &Programs) -> Result<Vec<Times>> {
     all_reach(&mut courses, "login", WHOLE)?;
     let mut times = Vec::new();
     let mut found = Vec::new();
-    for (machine, course) in machines.iter().zip(courses) {
+    for (machine, mut course) in machines.iter().zip(courses) {
         let node = installed(&lab, machine, "golden01@1", 1)?;
+        tell(&mut course);
         times.push(Times::of(machine.name(), &course, &node));
         course.switch_off(OFF)?;
         found.push(as_version(&lab, machine, 1)?);
     }
     println!("{}", super::table(&times));
-    let stored = lab.stored_bytes(1)?;
+    let (stored, loaded) = (lab.stored_bytes(1)?, lab.package_bytes()?);
+    println!("kernel and initramfs of the mini-kernel have {loaded} bytes");
     println!("the server sent {sent} bytes to three machines; the version has {stored} in its store");
     ensure!(
         sent < stored * 3 / 2,
@@ -91,6 +93,114 @@ pub fn three_at_once(programs: &Programs) -> Result<Vec<Times>> {
     boots_again(&lab, &machines[0])?;
     stop(&mut server)?;
     Ok(times)
+}
+
+/// One machine beside a foreign DHCP server. Its power is cut in the middle of receiving, the server restarts in the middle
+/// of the second try, and it ends installed without what had arrived being sent again. Then the golden client changes, and
+/// `si-install` brings the newer version; then the older one again, after which the machine switches itself off.
+///
+/// # Errors
+/// When anything is not so.
+pub fn interrupted_and_installed_again(programs: &Programs) -> Result<Vec<Times>> {
+    let (_turn, run) = (Turn::take()?, Run::start("again")?);
+    let lab = Lab::new(&run, programs.clone(), &(proxy("") + &one_session(1, "40Mbit")))?;
+    let _foreign = foreign_dhcp(&run, &lab.site.network)?;
+    let machines = [Machine::new(&run, &lab.site.network, "node01", 31)?.disk(Bus::Virtio, DISK)?];
+    let [machine] = &machines;
+    let mut server = lab.site.start("server")?;
+    let mut first = [Course::begin(machine, INSTALL)?];
+    all_reach(&mut first, "hello", START)?;
+    lab.wait_unknown(&machines, START)?;
+    lab.adopt(machine, "plain", None)?;
+    all_reach(&mut first, "receive", WHOLE)?;
+    let cut = lab.wait_received(machine.name(), 60)?;
+    let [first] = first;
+    first.cut_power();
+    println!("power cut after {cut} bytes");
+    let before = lab.site.server.counters()?;
+    let mut second = [Course::begin(machine, INSTALL)?];
+    all_reach(&mut second, "receive", WHOLE)?;
+    let seen = lab.wait_received(machine.name(), 80)?;
+    stop(&mut server)?;
+    let sent = lab.site.server.counters()?.since(before).sent_bytes;
+    println!("the server stops after {seen} bytes");
+    let mut server = lab.site.start("server-again")?;
+    all_reach(&mut second, "received", WHOLE)?;
+    let sent = sent
+        + lab
+            .site
+            .server
+            .counters()?
+            .since(before)
+            .sent_bytes
+            .saturating_sub(sent);
+    all_reach(&mut second, "login", WHOLE)?;
+    let [mut second] = second;
+    tell(&mut second);
+    let there = already_there(&second.vm().console())?;
+    let node = installed(&lab, machine, "golden01@1", 2)?;
+    let mut times = vec![Times::of("interrupted", &second, &node)];
+    second.switch_off(OFF)?;
+    as_version(&lab, machine, 1)?;
+    let (stored, loaded) = (lab.stored_bytes(1)?, lab.package_bytes()?);
+    println!(
+        "{there} chunks were there; {sent} bytes were sent of {stored}, besides {loaded} of the mini-kernel"
+    );
+    ensure!(
+        there > 0 && sent < stored + loaded,
+        "what had arrived was sent again: {there} chunks were there, {sent} bytes were sent of {stored}, besides {loaded}"
+    );
+
+    lab.change_golden()?;
+    lab.site.operate("si-install", &[machine.name()])?;
+    let mut course = [Course::begin(machine, INSTALL)?];
+    all_reach(&mut course, "login", WHOLE)?;
+    let [course] = course;
+    let node = installed(&lab, machine, "golden01@2", 1)?;
+    times.push(Times::of("newer", &course, &node));
+    course.switch_off(OFF)?;
+    as_version(&lab, machine, 2)?;
+
+    lab.site
+        .operate("si-node", &["set", machine.name(), "finish=poweroff"])?;
+    lab.site
+        .operate("si-install", &[machine.name(), "--image", "golden01@1"])?;
+    let mut course = Course::begin(machine, INSTALL)?;
+    course.vm().wait_off(WHOLE)?;
+    let node = lab.node(machine.name())?;
+    ensure!(
+        node.state() == "installed" && node.version() == "golden01@1",
+        "{} is {} with {}",
+        machine.name(),
+        node.state(),
+        node.version()
+    );
+    judged(&lab, machine, 1, &[judge::IDENTITY, judge::REPORT])?;
+    stop(&mut server)?;
+    println!("{}", super::table(&times));
+    Ok(times)
+}
+
+/// Prints what an installer says of itself: how the version came, and its memory.
+fn tell(course: &mut Course) {
+    let text = course.vm().console();
+    let told = |line: &&str| line.starts_with("installed") || line.contains(" by multicast, ");
+    for line in text.lines().filter(told) {
+        println!("    {}: {line}", course.name());
+    }
+}
+
+/// How many chunks an installer has found on the disk, as it says on the console.
+fn already_there(console: &str) -> Result<u64> {
+    let line = console
+        .lines()
+        .find(|line| line.contains("chunks are there already"));
+    let line = line.context("the installer has found nothing of what had arrived")?;
+    let count = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|count| count.parse().ok());
+    count.with_context(|| format!("read the number of chunks in {line:?}"))
 }
 
 /// Waits until a node is installed and up, by what the server knows of it.
@@ -111,13 +221,17 @@ fn installed(lab: &Lab<'_>, machine: &Machine, version: &str, attempts: u64) -> 
     Ok(node)
 }
 
-/// Compares the disk of a machine that is off with a version.
+/// Compares the disk of a machine that has started and is off with a version.
 fn as_version(lab: &Lab<'_>, machine: &Machine, version: u32) -> Result<Found> {
     let mut except = vec![judge::IDENTITY, judge::STARTED];
     if machine.disks().len() > 1 {
         except.push(judge::MIRROR);
     }
-    let found = judge::look(machine, &lab.tree(version)?, lab.site.state.as_path(), &except)?;
+    judged(lab, machine, version, &except)
+}
+
+fn judged(lab: &Lab<'_>, machine: &Machine, version: u32, except: &[&[&str]]) -> Result<Found> {
+    let found = judge::look(machine, &lab.tree(version)?, lab.site.state.as_path(), except)?;
     let name = machine.name();
     ensure!(
         found.differences.is_empty(),

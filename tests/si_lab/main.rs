@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod demo;
+mod netboot;
 mod report;
 mod stage;
 mod up;
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Capture a Debian golden client, multicast it to four nodes, update them; judge each step from outside.
     Demo(demo::Arguments),
+    /// Install bare machines over the network, as QEMU emulates them; judge their disks from outside.
+    Netboot(netboot::Arguments),
     /// Make an image server and nodes on a bridge, and keep them until Ctrl-C.
     Up(up::Arguments),
     /// Remove what killed runs have left.
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Netboot(arguments) => netboot::run(&arguments),
         Command::Up(arguments) => match up::run(&arguments)? {},
         Command::Clean => {
             let removed = simulcast_testkit::run::clean()?;

@@ -175,7 +175,14 @@ fn a_kernel_makes_the_same_mini_kernel_wherever_it_comes_from() {
     let site = site(&run, &dhcp(""));
     let (deb, tree) = (package(Flavour::Cloud).unwrap(), run.dir().join("tree"));
     command::run(command::command("dpkg-deb").arg("-x").arg(&deb).arg(&tree)).unwrap();
-    command::run(site.command("si-import").unwrap().arg("golden").arg("--tree").arg(&tree)).unwrap();
+    command::run(
+        site.command("si-import")
+            .unwrap()
+            .arg("golden")
+            .arg("--tree")
+            .arg(&tree),
+    )
+    .unwrap();
     let build = |name: &str, from: &str, place: &Path| {
         let mut build = site.command("si-mkbootpackage").unwrap();
         build

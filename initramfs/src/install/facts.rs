@@ -31,6 +31,14 @@ const WORD: usize = 120;
 /// Names that the kernel gives to what is no disk to install on.
 const NO_DISKS: [&str; 6] = ["zram", "ram", "nbd", "fd", "sr", "loop"];
 
+/// The most memory that this program ever had, in bytes, as the kernel counts it; `None` where it does not say.
+pub(super) fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Loads a driver for everything that asks for one, until nothing new does.
 pub(super) fn load_modules(reporter: &Reporter) -> Done {
     if !Path::new("/sbin/modprobe").exists() && !Tool::Modprobe.is_installed() {

@@ -34,6 +34,7 @@ use simulcast_image::manifest::SignedManifest;
 use simulcast_image::order::{Finish, Order};
 use simulcast_protocol::install::cmdline::CommandLine;
 use simulcast_protocol::install::{Action, Hello, What};
+use simulcast_protocol::units::Bytes;
 use simulcast_transport::http::Client;
 
 pub(crate) use facts::{disks, firmware};
@@ -178,7 +179,9 @@ impl Job {
             Finish::Poweroff => Wish::Poweroff,
             Finish::Shell => Wish::Rescue,
         };
-        self.reporter.say("installed");
+        let memory = facts::peak_memory().map(|bytes| format!(", with at most {} of memory", Bytes(bytes)));
+        self.reporter
+            .say(&format!("installed{}", memory.unwrap_or_default()));
         self.reporter.tell(Step::Unmount.name(), What::Finished, "");
         if !self.reporter.finish() {
             self.reporter.say(

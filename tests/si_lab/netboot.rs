@@ -1,0 +1,55 @@
+//! `si-lab netboot`: bare machines, as QEMU emulates them, become nodes.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use simulcast_testkit::netboot::runs;
+use simulcast_testkit::programs::Programs;
+use simulcast_testkit::tier::{Feature, probe};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Where the built programs are [default: where scripts/build puts them].
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Only this run.
+    #[arg(long)]
+    only: Option<Only>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// A BIOS, a UEFI and a machine with mirrored disks, from one session; then one of them starts again.
+    Three,
+    /// A machine beside a foreign DHCP server, interrupted twice, then installed with other versions.
+    Again,
+}
+
+/// Makes the runs, one after the other; each prints a table of seconds.
+///
+/// # Errors
+/// When something is missing here, or anything is not as it must be.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    for feature in [
+        Feature::Root,
+        Feature::Network,
+        Feature::Debian,
+        Feature::Rsync,
+        Feature::Vm,
+    ] {
+        probe(feature)?;
+    }
+    let programs = Programs::new(arguments.programs.as_deref());
+    let begun = Instant::now();
+    if arguments.only != Some(Only::Again) {
+        eprintln!("==> three machines with empty disks");
+        runs::three_at_once(&programs)?;
+    }
+    if arguments.only != Some(Only::Three) {
+        eprintln!("==> an interrupted install, a newer version, the older one again");
+        runs::interrupted_and_installed_again(&programs)?;
+    }
+    println!("all was as it must be, in {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
