@@ -44,7 +44,6 @@ pub const STARTED: &[&str] = &[
     "/var/cache/**",
     "/var/lib/dbus/machine-id",
     "/var/lib/private",
-    "/var/lib/simulcast",
     "/var/lib/systemd/**",
     "/var/log/**",
     "/var/tmp/**",

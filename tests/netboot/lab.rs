@@ -223,9 +223,9 @@ impl<'run> Lab<'run> {
     /// When the server does not know it.
     pub fn node(&self, name: &str) -> Result<Node> {
         let shown = self.site.operate("si-node", &["show", name, "--json"])?;
-        serde_json::from_str(&shown)
-            .map(Node)
-            .context("read what si-node shows")
+        let nodes: Vec<Value> = serde_json::from_str(&shown).context("read what si-node shows")?;
+        let node = nodes.into_iter().next();
+        node.map(Node).with_context(|| format!("si-node shows no {name}"))
     }
 
     /// Waits until a node has reported its first start.

@@ -181,7 +181,7 @@ impl Machine {
     /// When QEMU or the firmware is not installed, or does not start.
     pub fn power_on(&self) -> Result<Vm> {
         let mut qemu = command("ip");
-        qemu.args(["netns", "exec", &self.switch, "nice", "-n", "19", QEMU])
+        qemu.args(["netns", "exec", &self.switch, "nice", "-n", "10", QEMU])
             .current_dir(&self.dir);
         qemu.args(self.arguments()?);
         let begun = Instant::now();

@@ -159,6 +159,19 @@ impl State {
         })
     }
 
+    /// Notes where a node is heard from: an installed system may have another address than the mini-kernel had.
+    ///
+    /// # Errors
+    /// [`super::StateError`].
+    pub(crate) fn is_at(&self, node: &NodeName, address: &str) -> Answer<()> {
+        self.change(Durable::Soon, |transaction| {
+            transaction
+                .prepare_cached("UPDATE node SET address = ?2 WHERE name = ?1 AND address IS NOT ?2")?
+                .execute(params![node.as_str(), address])?;
+            Ok(())
+        })
+    }
+
     /// Adds to the log of an order; what is more than a log may have is left out.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -15,6 +16,7 @@ use simulcast_protocol::install::{Events, NodeState, What};
 use super::super::Daemon;
 use super::super::answer::{Refusal, chain};
 use super::super::body::{Counted, FileBody};
+use super::super::connection::Ends;
 use super::super::routes::{Names, asked, body, parse};
 use super::super::versions::blocking;
 use super::scope::{Caller, foreign};
@@ -98,7 +100,12 @@ impl Daemon {
 }
 
 /// Takes events of the node's own order. What came before counts once.
-pub(super) async fn events(State(daemon): Ours, caller: Caller, request: Request) -> Result<(), Refusal> {
+pub(super) async fn events(
+    State(daemon): Ours,
+    Extension(ends): Extension<Ends>,
+    caller: Caller,
+    request: Request,
+) -> Result<(), Refusal> {
     let bearer = Arc::clone(caller.node()?);
     let events: Events = asked(request, EVENTS_BYTES, "no report of events").await?;
     if events.events.len() > EVENTS {
@@ -113,6 +120,8 @@ pub(super) async fn events(State(daemon): Ours, caller: Caller, request: Request
             .install
             .state
             .report(&bearer, &order, &events.events, now())?;
+        let address = ends.peer.ip().to_canonical().to_string();
+        daemon.install.state.is_at(&bearer.node, &address)?;
         tell(&bearer, &events);
         // It may restart at once.
         daemon.tell_booting();
