@@ -8,6 +8,7 @@ mod course;
 pub mod judge;
 mod lab;
 pub mod runs;
+pub mod tar;
 mod times;
 
 pub use self::course::{Course, INSTALL, LOCAL, Mark, UNKNOWN, all_reach};

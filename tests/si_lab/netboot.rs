@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use simulcast_testkit::netboot::runs;
+use simulcast_testkit::netboot::{runs, tar};
 use simulcast_testkit::programs::Programs;
 use simulcast_testkit::tier::{Feature, probe};
 
@@ -24,6 +24,8 @@ enum Only {
     Three,
     /// A machine beside a foreign DHCP server, interrupted twice, then installed with other versions.
     Again,
+    /// How long receiving takes, and how long unpacking an archive from HTTP in the same machine.
+    Tar,
 }
 
 /// Makes the runs, one after the other; each prints a table of seconds.
@@ -42,13 +44,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let programs = Programs::new(arguments.programs.as_deref());
     let begun = Instant::now();
-    if arguments.only != Some(Only::Again) {
+    let wanted = |run: Only| arguments.only.is_none_or(|only| only == run);
+    if wanted(Only::Three) {
         eprintln!("==> three machines with empty disks");
         runs::three_at_once(&programs)?;
     }
-    if arguments.only != Some(Only::Three) {
+    if wanted(Only::Again) {
         eprintln!("==> an interrupted install, a newer version, the older one again");
         runs::interrupted_and_installed_again(&programs)?;
+    }
+    if wanted(Only::Tar) {
+        eprintln!("==> receiving, and unpacking an archive");
+        tar::receive_against_tar(&programs)?;
     }
     println!("all was as it must be, in {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())
