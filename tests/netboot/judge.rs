@@ -12,7 +12,7 @@ use crate::vm::Machine;
 
 /// What an install makes a node's own: `docs/install.md` lists it.
 pub const IDENTITY: &[&str] = &[
-    "/boot/efi/**",
+    "/boot/efi",
     "/boot/grub/**",
     "/etc/default/grub",
     "/etc/fstab",
@@ -22,6 +22,7 @@ pub const IDENTITY: &[&str] = &[
     "/etc/ssh/ssh_host_*",
     "/etc/systemd/network/10-simulcast.network",
     "/lost+found",
+    "/var/lib/dbus/machine-id",
 ];
 
 /// What an install makes a node's own besides, when its root is an array and the golden client's is not.
@@ -42,7 +43,6 @@ pub const STARTED: &[&str] = &[
     "/tmp/**",
     "/var/.updated",
     "/var/cache/**",
-    "/var/lib/dbus/machine-id",
     "/var/lib/private",
     "/var/lib/systemd/**",
     "/var/log/**",
