@@ -14,6 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("simulcast-system", &["simulcast-protocol"]),
     ("simulcast-transport", &["simulcast-protocol"]),
     ("simulcast-cli", &["simulcast-protocol"]),
+    // It reads kernels and programs, and knows nothing of us.
+    ("simulcast-bootpackage", &[]),
     (
         "simulcast-node",
         &[
@@ -31,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "simulcast-image",
             "simulcast-transport",
             "simulcast-cli",
+            "simulcast-bootpackage",
         ],
     ),
     (

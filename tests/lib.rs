@@ -19,4 +19,5 @@ pub mod programs;
 pub mod run;
 pub mod sshd;
 pub mod tier;
+pub mod vm;
 pub mod wait;

@@ -28,6 +28,9 @@ pub enum Feature {
     Ssh,
     /// `rsync`, which compares trees.
     Rsync,
+    /// `qemu-system-x86_64` with its firmware and boot ROMs, `dnsmasq`, boot loaders, and what a mini-kernel is made of:
+    /// `scripts/setup --netboot` installs them.
+    Vm,
 }
 
 /// Whether a tier that needs `features` can run here. When it cannot, says why.
@@ -72,6 +75,22 @@ pub fn probe(feature: Feature) -> Result<()> {
         Feature::Debian => tools(&["debootstrap", "apt-get", "dpkg", "zstd"]),
         Feature::Ssh => tools(&["ssh", "ssh-keygen"]),
         Feature::Rsync => tools(&["rsync"]),
+        Feature::Vm => {
+            tools(&[
+                "qemu-system-x86_64",
+                "dnsmasq",
+                "busybox",
+                "sfdisk",
+                "modprobe",
+                "grub-mkimage",
+            ])?;
+            for file in ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/lib/ipxe/snponly.efi"] {
+                if !std::path::Path::new(file).is_file() {
+                    bail!("no {file}");
+                }
+            }
+            Ok(())
+        }
     }
 }
 

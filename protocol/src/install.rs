@@ -3,6 +3,7 @@
 //! The machine says what it is ([`Hello`]) and hears who it is and what to do ([`Welcome`]); then it reports each step
 //! ([`Event`]). What to do in detail is an order, which the server signs: `simulcast_image::order`.
 
+pub mod cmdline;
 mod mac;
 mod node;
 

@@ -11,6 +11,8 @@ mod getimage;
 mod import;
 mod listing;
 mod lsimage;
+mod mkbootpackage;
+mod mkbootserver;
 mod mvimage;
 mod rmimage;
 mod server;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Fsck(fsck::Args),
     Gc(gc::Args),
     Doctor(doctor::Args),
+    Mkbootserver(mkbootserver::Args),
+    Mkbootpackage(mkbootpackage::Args),
     Server(server::Args),
 }
 
@@ -50,6 +54,8 @@ impl Command {
             Self::Fsck(args) => fsck::run(args, console),
             Self::Gc(args) => gc::run(args, console),
             Self::Doctor(args) => doctor::run(args, console),
+            Self::Mkbootserver(args) => mkbootserver::run(args, console),
+            Self::Mkbootpackage(args) => mkbootpackage::run(args, console),
             Self::Server(args) => server::run(args, console),
         }
     }

@@ -30,6 +30,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
     let command_line = Overrides {
         listen: args.listen,
         multicast: args.multicast,
+        ..Overrides::default()
     };
     let options = console.options();
     let settings = Settings::load(&options.config, command_line)?;

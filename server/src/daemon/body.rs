@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(super) enum Counted {
     Nothing,
 }
 
-/// The first `len` bytes of a file.
+/// The bytes of a file from `at` to `len`.
 #[derive(Debug)]
 pub(super) struct FileBody {
     file: Arc<File>,
@@ -42,11 +43,16 @@ pub(super) struct FileBody {
 
 impl FileBody {
     pub(super) fn new(file: Arc<File>, len: u64, daemon: Arc<Daemon>, counted: Counted) -> Self {
+        Self::part(file, 0..len, daemon, counted)
+    }
+
+    /// These bytes of a file.
+    pub(super) fn part(file: Arc<File>, bytes: Range<u64>, daemon: Arc<Daemon>, counted: Counted) -> Self {
         daemon.counters.bodies_begun.add(1);
         Self {
             file,
-            at: 0,
-            len,
+            at: bytes.start,
+            len: bytes.end,
             reading: None,
             daemon,
             counted,

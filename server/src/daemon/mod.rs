@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod boot;
 mod connection;
 mod counters;
 mod deltas;
@@ -34,6 +35,8 @@ use tokio::sync::watch;
 
 pub(crate) use settings::{MulticastOptions, Overrides, Settings};
 
+use crate::boot::service::Booting;
+use crate::boot::supervise;
 use counters::Counters;
 use probes::Probes;
 use sessions::Sessions;
@@ -57,6 +60,7 @@ const READERS: usize = 64;
 struct Daemon {
     store: Store,
     token: Token,
+    booting: Arc<Booting>,
     versions: Versions,
     sessions: Sessions,
     probes: Probes,
@@ -82,33 +86,44 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
         .build()
         .context("cannot start threads")?;
     let Igmp { querier, interval } = settings.multicast.igmp;
+    let listener = {
+        let _entered = runtime.enter();
+        listener(settings.listen)?
+    };
+    let address = listener
+        .local_addr()
+        .context("cannot tell the address listened on")?;
+    let key = store.verifying_key().to_string();
+    let booting = Arc::new(Booting::new(state, settings.boot, key, address.port()));
     let querying = Querying::start(querier, interval).context("cannot start a thread")?;
     let daemon = Arc::new(Daemon {
         probes: Probes::default(),
         querying,
         sessions: Sessions::new(settings.multicast),
+        booting,
         store,
         token,
         versions: Versions::default(),
         counters: Counters::default(),
         started: Instant::now(),
     });
-    runtime.block_on(serve(daemon, settings.listen, console))?;
+    runtime.block_on(serve(daemon, listener, console))?;
     // What still reads a file for a client that has gone need not be waited for.
     runtime.shutdown_background();
     Ok(Exit::Done)
 }
 
-async fn serve(daemon: Arc<Daemon>, listen: Option<SocketAddr>, console: &Console) -> Result<()> {
+async fn serve(daemon: Arc<Daemon>, listener: TcpListener, console: &Console) -> Result<()> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
         signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
     );
-    let listener = listener(listen)?;
     let address = listener
         .local_addr()
         .context("cannot tell the address listened on")?;
     let (close, closing) = watch::channel(false);
+    let file = console.options().config.join(settings::FILE);
+    let booting = supervise::start(Arc::clone(&daemon.booting), &file, closing.clone()).await?;
     let accepting = tokio::spawn(connection::accept(listener, Arc::clone(&daemon), closing));
     let expiring = tokio::spawn(expire(Arc::clone(&daemon)));
     let state = daemon.store.root().display();
@@ -123,6 +138,11 @@ async fn serve(daemon: Arc<Daemon>, listen: Option<SocketAddr>, console: &Consol
     expiring.abort();
     close.send_replace(true);
     let (accepted, ()) = tokio::join!(accepting, daemon.end_sessions());
+    if let Some(booting) = booting {
+        booting
+            .await
+            .context("the task that looks after dnsmasq failed")?;
+    }
     accepted.context("the listening task failed")
 }
 

@@ -30,16 +30,16 @@ use super::answer::Refusal;
 use super::body::{Counted, FileBody};
 use super::connection::Ends;
 use super::versions::blocking;
-use super::{deltas, probes};
+use super::{boot, deltas, probes};
 
 /// Time for the body of a request to come.
 const BODY: Duration = Duration::from_secs(10);
 
-type Answer<T> = Result<T, Refusal>;
-type Ours = State<Arc<Daemon>>;
-type Names<T> = Result<Path<T>, PathRejection>;
+pub(super) type Answer<T> = Result<T, Refusal>;
+pub(super) type Ours = State<Arc<Daemon>>;
+pub(super) type Names<T> = Result<Path<T>, PathRejection>;
 
-/// All routes; each needs the token.
+/// All routes; each needs the token, but for those of boot loaders.
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
     let routes = Router::new()
         .route("/key", get(key))
@@ -65,6 +65,7 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not do that", "")
         })
         .layer(from_fn_with_state(Arc::clone(&daemon), authorised))
+        .merge(boot::router())
         .with_state(daemon)
 }
 

@@ -16,10 +16,12 @@ use simulcast_protocol::multicast::querier::{INTERVAL, QuerierMode};
 use simulcast_protocol::units::Rate;
 use simulcast_transport::fetch::NamedInterface;
 
+use crate::boot::settings::{BootOptions, BootSettings};
+
 pub(crate) use values::{Asking, Dscp, GroupRange, PerCent, PortRange, Wait};
 
 /// The name of the file in the configuration directory.
-const FILE: &str = "server.toml";
+pub(super) const FILE: &str = "server.toml";
 
 /// Rate that receivers do not slow a session below unless told otherwise: the slowest wire that still is one today.
 const MIN_RATE: Rate = Rate::from_bits_per_second(10_000_000);
@@ -41,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     /// How sessions are sent.
     pub(crate) multicast: Multicast,
+    /// How machines are booted.
+    pub(crate) boot: BootSettings,
 }
 
 /// How sessions are sent.
@@ -98,6 +102,7 @@ pub(crate) enum Start {
 pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) multicast: MulticastOptions,
+    pub(crate) boot: BootOptions,
 }
 
 /// How sessions are sent, as the file and the command line say it: one list of names for both.
@@ -184,7 +189,10 @@ impl Settings {
         let file = parse(&text)
             .map_err(|(line, why)| anyhow!("{}:{line}: {why}", path.display()))
             .exit(Exit::Usage)?;
-        let mut settings = Self::default();
+        let mut settings = Self {
+            boot: file.boot.clone().check()?,
+            ..Self::default()
+        };
         settings.take(file);
         settings.take(command_line);
         settings.check().exit(Exit::Usage)?;
@@ -192,7 +200,9 @@ impl Settings {
     }
 
     fn take(&mut self, overrides: Overrides) {
-        let Overrides { listen, multicast } = overrides;
+        let Overrides {
+            listen, multicast, ..
+        } = overrides;
         self.listen = listen.or(self.listen);
         let settings = &mut self.multicast;
         settings.max_rate = multicast.max_rate.or(settings.max_rate);
@@ -270,6 +280,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: None,
+            boot: BootSettings::default(),
             multicast: Multicast {
                 max_rate: None,
                 min_rate: MIN_RATE,
