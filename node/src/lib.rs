@@ -13,12 +13,13 @@ mod transfer;
 use std::path::PathBuf;
 
 use simulcast_image::manifest::VerifyingKey;
+use simulcast_image::order;
 use simulcast_protocol::api::Token;
 use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
 pub use record::Record;
-pub use transfer::{Delivery, Invitation, Transferred, transfer};
+pub use transfer::{Delivery, Invitation, Seen, Transferred, transfer, transfer_seen};
 
 /// Which server, how to be let in, and how chunks come: options of every command that asks an image server.
 #[derive(Debug, clap::Args)]
@@ -56,6 +57,22 @@ enum Transport {
 }
 
 impl ServerArgs {
+    /// As the installer is told by its order rather than by a command line.
+    pub fn of_order(server: ServerUrl, token: Token, key: VerifyingKey, transport: order::Transport) -> Self {
+        Self {
+            server,
+            transport: match transport {
+                order::Transport::Auto => Transport::Auto,
+                order::Transport::Multicast => Transport::Multicast,
+                order::Transport::Http => Transport::Http,
+            },
+            interface: None,
+            token_file: None,
+            token: Some(token),
+            server_key: Some(key),
+        }
+    }
+
     /// Whether anything but the manifest may come by HTTP.
     pub fn may_use_http(&self) -> bool {
         self.transport != Transport::Multicast

@@ -88,6 +88,9 @@ pub struct Transferred {
     pub elapsed: Duration,
 }
 
+/// Is told how far a transfer is, after every chunk and by several threads.
+pub type Seen<'a> = &'a (dyn Fn(&Amount) + Sync);
+
 /// Fetches and writes the chunks of `image` for which `missing` says so.
 ///
 /// # Errors
@@ -97,6 +100,20 @@ pub fn transfer(
     writer: &Writer<'_>,
     missing: &[bool],
     console: &Console,
+) -> Result<Transferred> {
+    transfer_seen(delivery, writer, missing, console, &|_| {})
+}
+
+/// As [`transfer`], and tells `seen` how far it is.
+///
+/// # Errors
+/// As [`transfer`].
+pub fn transfer_seen(
+    delivery: &Delivery<'_>,
+    writer: &Writer<'_>,
+    missing: &[bool],
+    console: &Console,
+    seen: Seen<'_>,
 ) -> Result<Transferred> {
     let Delivery {
         client,
@@ -126,7 +143,7 @@ pub fn transfer(
     let (conducted, written) = thread::scope(|scope| {
         let failure = Mutex::new(None);
         let workers: Vec<_> = (0..WORKERS)
-            .map(|_| scope.spawn(|| work(&fetch, writer, &signed.manifest, &progress)))
+            .map(|_| scope.spawn(|| work(&fetch, writer, &signed.manifest, &progress, seen)))
             .collect();
         let conducted = conduct(&order, &fetch);
         for worker in workers {
@@ -159,6 +176,7 @@ fn work(
     writer: &Writer<'_>,
     manifest: &Manifest,
     progress: &Progress,
+    seen: Seen<'_>,
 ) -> Result<(), ApplyError> {
     let write = || {
         let mut worker = writer.worker()?;
@@ -168,6 +186,7 @@ fn work(
             progress.update(|amount| {
                 amount.chunks_done += 1;
                 amount.bytes_done += u64::from(handle.stored_len);
+                seen(amount);
             });
         }
         Ok(())

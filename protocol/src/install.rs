@@ -4,13 +4,18 @@
 //! ([`Event`]). What to do in detail is an order, which the server signs: `simulcast_image::order`.
 
 pub mod cmdline;
+mod group;
+pub mod limits;
 mod mac;
 mod node;
+mod state;
 
 use serde::{Deserialize, Serialize};
 
+pub use group::{GroupName, ParseGroupNameError};
 pub use mac::{Mac, ParseMacError};
 pub use node::{NodeName, ParseNodeNameError};
+pub use state::{NodeState, ParseNodeStateError};
 
 use crate::api::Token;
 

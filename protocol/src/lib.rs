@@ -13,4 +13,5 @@ pub mod install;
 pub mod limits;
 pub mod multicast;
 pub mod name;
+pub mod nodeset;
 pub mod units;

@@ -5,9 +5,15 @@
 mod boot;
 mod commands;
 mod daemon;
+mod extras;
+mod files;
 mod golden;
+mod inventory;
+mod order;
+mod state;
 mod store;
 mod text;
+mod view;
 
 use std::process::ExitCode;
 

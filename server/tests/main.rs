@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod checkout;
+mod daemon;
 mod faults;
 mod harness;
 mod images;
+mod installing;
 mod manners;
+mod nodes;
 mod tar;

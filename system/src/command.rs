@@ -7,16 +7,17 @@ mod drive;
 mod error;
 #[cfg(test)]
 mod tests;
+mod tool;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use error::{CommandError, Tails};
+pub use tool::Tool;
 
 use drive::{Collected, Ending, Talk, drive};
 use error::{TAIL_BYTES, printable};
@@ -29,73 +30,6 @@ const USUAL_OUTPUT_BYTES: usize = 16 << 20;
 
 /// Where system programs are, beside what `PATH` says: it may come from a login that is not root's.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A program that is not ours, or one of ours at a certain place.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Tool {
-    /// What is on block devices.
-    Blkid,
-    /// Makes a Debian tree.
-    Debootstrap,
-    /// What a network card is set to, and its counters.
-    Ethtool,
-    /// Network devices, addresses, namespaces.
-    Ip,
-    /// Block devices.
-    Lsblk,
-    /// Packet filter.
-    Nft,
-    /// Copies and compares trees: our measure.
-    Rsync,
-    /// Reaches another machine.
-    Ssh,
-    /// Traffic control.
-    Tc,
-    /// A program of this project, by its path.
-    Own(PathBuf),
-}
-
-impl Tool {
-    fn program(&self) -> &OsStr {
-        match self {
-            Self::Own(path) => path.as_os_str(),
-            tool => OsStr::new(tool.name_and_package().0),
-        }
-    }
-
-    /// The package of Debian that has it; other distributions call most of them the same.
-    fn package(&self) -> Option<&'static str> {
-        match self {
-            Self::Own(_) => None,
-            tool => Some(tool.name_and_package().1),
-        }
-    }
-
-    fn name_and_package(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Blkid => ("blkid", "util-linux"),
-            Self::Debootstrap => ("debootstrap", "debootstrap"),
-            Self::Ethtool => ("ethtool", "ethtool"),
-            Self::Ip => ("ip", "iproute2"),
-            Self::Lsblk => ("lsblk", "util-linux"),
-            Self::Nft => ("nft", "nftables"),
-            Self::Rsync => ("rsync", "rsync"),
-            Self::Ssh => ("ssh", "openssh-client"),
-            Self::Tc => ("tc", "iproute2"),
-            Self::Own(_) => ("", ""),
-        }
-    }
-
-    /// Whether the program is installed: looked for, not run.
-    pub fn is_installed(&self) -> bool {
-        let program = self.program();
-        let dirs = search_path();
-        std::env::split_paths(&dirs).any(|dir| {
-            let path = dir.join(program);
-            rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
-        })
-    }
-}
 
 /// A program with its arguments, about to be run.
 #[derive(Debug)]

@@ -37,6 +37,9 @@ pub struct MachineFacts {
     pub firmware: Firmware,
     /// Its disks, each with what is on it.
     pub disks: Vec<BlockDevice>,
+    /// The text of /etc/fstab: what is mounted where, and how.
+    #[serde(default)]
+    pub fstab: String,
 }
 
 /// What starts the boot loader.
@@ -84,6 +87,7 @@ impl MachineFacts {
             architecture: uname.machine().to_string_lossy().into_owned(),
             firmware: read_firmware(Path::new(EFI))?,
             disks: read_disks()?,
+            fstab: read_if_there(&root.join("etc/fstab"))?.unwrap_or_default(),
         })
     }
 }
@@ -98,6 +102,7 @@ pub(crate) fn read_os_release(root: &Path) -> Result<OsRelease, FactsError> {
     Ok(OsRelease::default())
 }
 
+/// What starts the boot loader, as the directory `efi` (/sys/firmware/efi) says.
 fn read_firmware(efi: &Path) -> Result<Firmware, FactsError> {
     if !efi.is_dir() {
         return Ok(Firmware::Bios);
@@ -119,9 +124,12 @@ fn read_if_there(path: &Path) -> Result<Option<String>, FactsError> {
     }
 }
 
-/// Lists the disks. `lsblk` has from udev what is on them; where no udev runs, or is not trusted to be current, `blkid`
+/// Lists the disks, each with what is on it. `lsblk` has from udev what is on them; where no udev runs, or is not trusted to be current, `blkid`
 /// looks at the devices themselves.
-fn read_disks() -> Result<Vec<BlockDevice>, FactsError> {
+///
+/// # Errors
+/// As [`MachineFacts::read`].
+pub fn read_disks() -> Result<Vec<BlockDevice>, FactsError> {
     let listed = Run::new(Tool::Lsblk).args(["--json", "-b", "-O"]).run()?;
     let mut disks = parse_lsblk(&listed.stdout)?;
     let mut paths = Vec::new();

@@ -11,6 +11,7 @@ mod chunks;
 pub mod credentials;
 mod deltas;
 mod error;
+mod install;
 mod probes;
 mod retry;
 mod url;
@@ -27,6 +28,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
 pub use error::HttpError;
+pub use install::{Greeted, hello};
 pub use retry::Retry;
 pub use url::{ParseUrlError, ServerUrl};
 

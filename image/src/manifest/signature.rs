@@ -63,6 +63,13 @@ impl SigningKey {
         VerifyingKey(self.0.verifying_key())
     }
 
+    /// Signs the BLAKE3 of `bytes` behind `context`, which says what the signature is good for.
+    pub(crate) fn sign_bytes(&self, context: &[u8], bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.0
+            .sign(&[context, blake3::hash(bytes).as_bytes()].concat())
+            .to_bytes()
+    }
+
     /// Encodes and signs a manifest.
     pub fn sign(&self, manifest: Manifest) -> SignedManifest {
         let encoded = manifest.encode();
@@ -99,6 +106,15 @@ impl SignedManifest {
             .map_err(|_| SignatureError::Wrong(key.to_string()))?;
         let manifest = Manifest::decode(encoded)?;
         Ok(Self { id, manifest, bytes })
+    }
+}
+
+impl VerifyingKey {
+    /// Whether [`SigningKey::sign_bytes`] of this key made `signature` for `bytes`.
+    pub(crate) fn fits(&self, context: &[u8], bytes: &[u8], signature: &[u8]) -> bool {
+        let message = [context, blake3::hash(bytes).as_bytes()].concat();
+        ed25519_dalek::Signature::from_slice(signature)
+            .is_ok_and(|signature| self.0.verify(&message, &signature).is_ok())
     }
 }
 

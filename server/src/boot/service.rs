@@ -52,13 +52,6 @@ impl Booting {
 
     /// Says what all nodes should boot from now on. Whoever keeps the inventory calls this whenever a node or its state
     /// changes; calling it with what is known already costs nothing.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the inventory, which calls it, is not part of the daemon yet"
-        )
-    )]
     pub(crate) fn set_nodes(&self, nodes: Vec<BootNode>) {
         let nodes = Nodes::new(nodes);
         let mut held = self.nodes.lock().expect("no holder panics");

@@ -1,7 +1,5 @@
 //! `si-doctor`.
 
-mod nodes;
-
 use std::io::{BufRead, Read, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +10,11 @@ use simulcast_cli::{Console, Exit, Remark};
 use simulcast_protocol::api::{PORT, Token};
 use simulcast_protocol::multicast::probe::Report;
 use simulcast_protocol::multicast::probe::verdict::{Finding, Severity, judge};
+use simulcast_protocol::nodeset;
 
 use crate::daemon::{Overrides, Settings};
 use crate::golden::{Golden, NO_AGENT, PLACE, agent_program};
+use crate::inventory::Inventory;
 
 /// Nodes that are reached at a time: each is a process of ssh.
 const AT_ONCE: usize = 64;
@@ -43,7 +43,7 @@ enum What {
 /// Exits with 0 when nothing is wrong, and 3 when something is with some nodes.
 #[derive(Debug, clap::Args)]
 struct Multicast {
-    /// Nodes as ssh knows them, as in node[01-16] or login1,node3
+    /// Nodes as ssh knows them, as in node[01-16], @group or login1,node3
     #[arg(required = true, value_name = "NODES")]
     nodes: Vec<String>,
 
@@ -91,9 +91,18 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
 
 impl Multicast {
     fn run(&self, console: &Console) -> Result<Exit> {
+        // Whoever names no group can ask while the inventory is broken.
+        let grouped = self
+            .nodes
+            .iter()
+            .any(|text| text.split(',').any(|term| term.trim().starts_with('@')));
+        let inventory = match grouped {
+            true => super::nodes::inventory(console)?,
+            false => Inventory::default(),
+        };
         let mut names = Vec::new();
         for text in &self.nodes {
-            names.extend(nodes::expand(text).exit(Exit::Usage)?);
+            names.extend(nodeset::hosts(text, &|group| inventory.members(group)).exit(Exit::Usage)?);
         }
         let token = token(console)?;
         let script = self.script(console)?;
@@ -238,6 +247,11 @@ fn token(console: &Console) -> Result<Token> {
         .with_context(|| format!("cannot use the token {}", path.display()))
 }
 
+/// Machines as a set.
+fn fold(names: &[String]) -> String {
+    nodeset::fold(names.iter().map(String::as_str))
+}
+
 fn show(findings: &[Finding], reports: &[Report], console: &Console) -> Result<()> {
     console.data(|out| {
         for finding in findings {
@@ -245,7 +259,7 @@ fn show(findings: &[Finding], reports: &[Report], console: &Console) -> Result<(
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             };
-            writeln!(out, "{}: {grade}: {}", nodes::fold(&finding.nodes), finding.seen)?;
+            writeln!(out, "{}: {grade}: {}", fold(&finding.nodes), finding.seen)?;
             writeln!(out, "  remedy: {}", finding.remedy)?;
         }
         let troubled = |report: &&Report| {
@@ -259,7 +273,7 @@ fn show(findings: &[Finding], reports: &[Report], console: &Console) -> Result<(
             .map(|report| report.node.clone())
             .collect();
         if !well.is_empty() {
-            writeln!(out, "{}: multicast is well", nodes::fold(&well))?;
+            writeln!(out, "{}: multicast is well", fold(&well))?;
         }
         Ok(())
     })

@@ -8,12 +8,16 @@ mod export;
 mod fsck;
 mod gc;
 mod getimage;
+mod group;
 mod import;
+mod install;
 mod listing;
 mod lsimage;
 mod mkbootpackage;
 mod mkbootserver;
 mod mvimage;
+mod node;
+mod nodes;
 mod rmimage;
 mod server;
 
@@ -33,6 +37,9 @@ pub(crate) enum Command {
     Rmimage(rmimage::Args),
     Fsck(fsck::Args),
     Gc(gc::Args),
+    Node(node::Args),
+    Group(group::Args),
+    Install(install::Args),
     Doctor(doctor::Args),
     Mkbootserver(mkbootserver::Args),
     Mkbootpackage(mkbootpackage::Args),
@@ -53,6 +60,9 @@ impl Command {
             Self::Rmimage(args) => rmimage::run(args, console),
             Self::Fsck(args) => fsck::run(args, console),
             Self::Gc(args) => gc::run(args, console),
+            Self::Node(args) => node::run(args, console),
+            Self::Group(args) => group::run(args, console),
+            Self::Install(args) => install::run(args, console),
             Self::Doctor(args) => doctor::run(args, console),
             Self::Mkbootserver(args) => mkbootserver::run(args, console),
             Self::Mkbootpackage(args) => mkbootpackage::run(args, console),

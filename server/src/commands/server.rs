@@ -34,5 +34,5 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
     };
     let options = console.options();
     let settings = Settings::load(&options.config, command_line)?;
-    daemon::run(&options.state, settings, console)
+    daemon::run(&options.state, &options.config, settings, console)
 }

@@ -10,6 +10,7 @@ mod boot;
 mod connection;
 mod counters;
 mod deltas;
+mod install;
 mod probes;
 mod routes;
 mod sessions;
@@ -38,6 +39,7 @@ pub(crate) use settings::{MulticastOptions, Overrides, Settings};
 use crate::boot::service::Booting;
 use crate::boot::supervise;
 use counters::Counters;
+use install::Install;
 use probes::Probes;
 use sessions::Sessions;
 use settings::Igmp;
@@ -66,18 +68,20 @@ struct Daemon {
     probes: Probes,
     querying: Querying,
     counters: Counters,
+    install: Install,
     started: Instant,
 }
 
-/// Serves the store below `state` until SIGTERM or SIGINT.
+/// Serves the store below `state`, and the nodes of the inventory below `config`, until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the store cannot be opened or the address cannot be listened on.
-pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result<Exit> {
+pub(crate) fn run(state: &Path, config: &Path, settings: Settings, console: &Console) -> Result<Exit> {
     let _guard = simulcast_cli::interrupt::Guard::new();
     raise_file_limit();
     let store = Store::open(state).with_context(|| format!("cannot open the store {}", state.display()))?;
     let token = token::obtain(&state.join("keys").join("token"))?;
+    let install = Install::open(config, state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(READERS)
@@ -105,8 +109,10 @@ pub(crate) fn run(state: &Path, settings: Settings, console: &Console) -> Result
         token,
         versions: Versions::default(),
         counters: Counters::default(),
+        install,
         started: Instant::now(),
     });
+    daemon.tell_booting();
     runtime.block_on(serve(daemon, listener, console))?;
     // What still reads a file for a client that has gone need not be waited for.
     runtime.shutdown_background();
@@ -178,6 +184,8 @@ async fn expire(daemon: Arc<Daemon>) {
         daemon.forget_ended().await;
         daemon.versions.expire(Instant::now());
         daemon.look_after_members();
+        let telling = Arc::clone(&daemon);
+        versions::blocking(move || telling.tell_booting()).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{StatusCode, header};
@@ -29,8 +29,9 @@ use super::Daemon;
 use super::answer::Refusal;
 use super::body::{Counted, FileBody};
 use super::connection::Ends;
+use super::install::scope::{Caller, foreign};
 use super::versions::blocking;
-use super::{boot, deltas, probes};
+use super::{boot, deltas, install, probes};
 
 /// Time for the body of a request to come.
 const BODY: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ pub(super) type Answer<T> = Result<T, Refusal>;
 pub(super) type Ours = State<Arc<Daemon>>;
 pub(super) type Names<T> = Result<Path<T>, PathRejection>;
 
-/// All routes; each needs the token, but for those of boot loaders.
+/// All routes. Each needs a token, but for those of boot loaders, and of machines that have none yet.
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
     let routes = Router::new()
         .route("/key", get(key))
@@ -57,28 +58,43 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route(
             "/manifests/{id}/files/{entry}/delta",
             post(deltas::deltas).layer(DefaultBodyLimit::max(deltas::REQUEST_BYTES)),
-        );
-    Router::new()
+        )
+        .merge(install::routes());
+    let closed = Router::new()
         .nest(ROOT, routes)
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path", ""))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not do that", "")
         })
-        .layer(from_fn_with_state(Arc::clone(&daemon), authorised))
-        .merge(boot::router())
-        .with_state(daemon)
+        .layer(from_fn_with_state(Arc::clone(&daemon), authorised));
+    let booting = boot::router().layer(from_fn_with_state(Arc::clone(&daemon), told));
+    let open = Router::new().nest(ROOT, install::open_routes()).merge(booting);
+    open.merge(closed).with_state(daemon)
 }
 
-/// Lets only requests with the token through.
-async fn authorised(State(daemon): Ours, request: Request, next: Next) -> Response {
+/// Has boot loaders answered by what is so now: an operator who has just said what a node is to do may have switched it on.
+async fn told(State(daemon): Ours, request: Request, next: Next) -> Response {
+    blocking(move || daemon.tell_booting()).await;
+    next.run(request).await
+}
+
+/// Lets only requests with a token through that opens what they ask for.
+async fn authorised(State(daemon): Ours, mut request: Request, next: Next) -> Response {
     daemon.counters.requests.add(1);
-    let header = request.headers().get(header::AUTHORIZATION);
-    if header.is_some_and(|value| daemon.token.authorizes(value.as_bytes())) {
-        return next.run(request).await;
-    }
-    let error = match header {
-        Some(_) => "the token is wrong",
-        None => "a token is needed",
+    let header = request.headers().get(header::AUTHORIZATION).cloned();
+    let caller = match &header {
+        Some(value) => daemon.caller(value.as_bytes()).await,
+        None => Ok(None),
+    };
+    let error = match caller {
+        Ok(Some(caller)) if caller.may(request.method(), request.uri().path()) => {
+            request.extensions_mut().insert(caller);
+            return next.run(request).await;
+        }
+        Ok(Some(_)) => return foreign().into_response(),
+        Err(refusal) => return refusal.into_response(),
+        Ok(None) if header.is_some() => "the token is wrong",
+        Ok(None) => "a token is needed",
     };
     let hint =
         "send Authorization: Bearer TOKEN with the token in keys/token of the server's state directory";
@@ -179,9 +195,13 @@ async fn chunk(State(daemon): Ours, names: Names<String>) -> Answer<Response> {
 async fn session(
     State(daemon): Ours,
     Extension(ends): Extension<Ends>,
+    caller: Caller,
     request: Request,
 ) -> Answer<Json<SessionOffer>> {
     let request: SessionRequest = asked(request, REQUEST_BYTES, "no request for a session").await?;
+    if !caller.may_have(&request.manifest) {
+        return Err(foreign());
+    }
     daemon.offer(&request, ends).await.map(Json)
 }
 
@@ -207,24 +227,28 @@ async fn probed(
         .map(Json)
 }
 
-/// The body of a request, which must come soon and be of at most `bytes`.
-async fn asked<T: DeserializeOwned>(request: Request, bytes: usize, wrong: &str) -> Answer<T> {
-    let body = timeout(BODY, to_bytes(request.into_body(), bytes)).await;
-    let body = body
-        .map_err(|_| {
-            Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body of the request did not come",
-                "",
-            )
-        })?
-        .map_err(|error| Refusal::nonsense(format!("the body cannot be read: {error}")))?;
+/// The body of a request as JSON, which must come soon and be of at most `bytes`.
+pub(super) async fn asked<T: DeserializeOwned>(request: Request, bytes: usize, wrong: &str) -> Answer<T> {
+    let body = body(request, bytes).await?;
     serde_json::from_slice(&body).map_err(|error| Refusal::nonsense(format!("the body is {wrong}: {error}")))
+}
+
+/// The body of a request, which must come soon and be of at most `bytes`.
+pub(super) async fn body(request: Request, bytes: usize) -> Answer<Bytes> {
+    let body = timeout(BODY, to_bytes(request.into_body(), bytes)).await;
+    body.map_err(|_| {
+        Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body of the request did not come",
+            "",
+        )
+    })?
+    .map_err(|error| Refusal::nonsense(format!("the body cannot be read: {error}")))
 }
 
 /// What a part of a path means. Names and identities are types that nothing else can be built as, so that no path leads
 /// out of the store.
-fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Answer<T> {
+pub(super) fn parse<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Answer<T> {
     text.parse()
         .map_err(|error: T::Err| Refusal::nonsense(error.to_string()))
 }

@@ -13,6 +13,7 @@ use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
 use simulcast_protocol::name::{ImageName, ImageRef, Version};
 
 use super::Daemon;
+use crate::order::MACHINE;
 
 /// How long a version is protected after it was asked for: longer than a node waits between two tries.
 const KEPT: Duration = Duration::from_secs(120);
@@ -34,6 +35,8 @@ pub(super) struct ServedVersion {
     /// The signed manifest; open, so that it is read even if the image gets another name.
     pub(super) file: Arc<File>,
     pub(super) len: u64,
+    /// What was recorded of the golden client, as JSON.
+    pub(super) machine: Option<String>,
     inode: (u64, u64),
     /// `None` for a version without chunks, as of a tree without content.
     pub(super) table: Option<Arc<ChunkTable>>,
@@ -167,6 +170,7 @@ impl ServedVersion {
             by_name.sort_unstable_by_key(|&index| table.get(index).map(|info| info.id));
         }
         Ok(Self {
+            machine: stored.signed.manifest.info.source.get(MACHINE).cloned(),
             image: stored.image,
             version: stored.version,
             id: stored.signed.id,
