@@ -1,8 +1,15 @@
-//! `si-installer`: what a machine runs to become a copy of the golden client.
+//! `si-installer`: what a machine runs to become a copy of the golden client. As PID 1 it is the `/init` of the mini-kernel.
 
 #![forbid(unsafe_code)]
 
+mod install;
+mod pid1;
+mod plan;
 mod receive;
+#[cfg(test)]
+mod testing;
+mod text;
+mod unpack;
 
 use std::process::ExitCode;
 
@@ -26,7 +33,11 @@ struct Installer {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Receive(receive::Args),
+    Receive(Box<receive::Args>),
+    Plan(plan::Args),
+    Run(install::Args),
+    #[command(hide = true)]
+    Unpack(unpack::Args),
 }
 
 impl Program for Installer {
@@ -38,11 +49,18 @@ impl Program for Installer {
 
     fn run(self, console: &Console) -> anyhow::Result<Exit> {
         match self.command {
-            Command::Receive(args) => receive::run(args, console),
+            Command::Receive(args) => receive::run(*args, console),
+            Command::Plan(args) => plan::run(&args, console),
+            Command::Run(args) => install::run(&args, console),
+            Command::Unpack(args) => unpack::run(&args, console),
         }
     }
 }
 
 fn main() -> ExitCode {
+    // The kernel gives PID 1 what it does not know of its command line as arguments; they are not ours.
+    if std::process::id() == 1 {
+        pid1::main();
+    }
     simulcast_cli::main::<Installer>()
 }

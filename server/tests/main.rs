@@ -8,6 +8,7 @@ mod faults;
 mod harness;
 mod images;
 mod installing;
+mod layout;
 mod manners;
 mod nodes;
 mod tar;

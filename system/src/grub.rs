@@ -165,11 +165,21 @@ impl Platform {
         }
     }
 
+    /// Where one of its modules may be in a tree, which tells the directory of all.
+    pub fn module_files(self) -> Vec<String> {
+        let dirs = ["usr/lib/grub", "usr/lib/grub2", "usr/share/grub2"];
+        dirs.iter()
+            .map(|dir| format!("{dir}/{}/normal.mod", self.name()))
+            .collect()
+    }
+
     /// Where its modules are in a tree; none if the tree has none.
     pub fn modules_in(self, tree: &Path) -> Option<PathBuf> {
-        let dirs = ["usr/lib/grub", "usr/lib/grub2", "usr/share/grub2"];
-        let mut dirs = dirs.into_iter().map(|dir| Path::new(dir).join(self.name()));
-        dirs.find(|dir| tree.join(dir).join("normal.mod").is_file())
+        let found = self
+            .module_files()
+            .into_iter()
+            .find(|file| tree.join(file).is_file())?;
+        Path::new(&found).parent().map(Path::to_owned)
     }
 }
 

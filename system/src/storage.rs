@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::command::{CommandError, Run, Tool};
 
@@ -154,29 +154,6 @@ pub fn stop_all() -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Starts all arrays and volume groups that lie on the disks.
-///
-/// # Errors
-/// A program that is there and fails.
-pub fn start_all() -> Result<(), CommandError> {
-    if Tool::Mdadm.is_installed() && Path::new("/proc/mdstat").exists() {
-        // 1 and 2 say that there was nothing to start.
-        Run::new(Tool::Mdadm)
-            .args(["--assemble", "--scan", "--run"])
-            .accept(1)
-            .accept(2)
-            .run()?;
-    }
-    if Tool::Lvm.is_installed() && Path::new("/dev/mapper/control").exists() {
-        lvm("vgchange")
-            .args(["--activate", "y", "--quiet"])
-            .accept(5)
-            .run()?;
-        lvm("vgmknodes").accept(5).run()?;
-    }
-    Ok(())
-}
-
 /// Mounts a device.
 ///
 /// # Errors
@@ -195,17 +172,21 @@ pub fn mount(device: &Path, point: &Path, kind: &str, data: &str) -> Result<(), 
     })
 }
 
-/// Shows a directory, with all that is mounted below it, at another place too.
+/// Shows a directory, with all that is mounted below it, at another place too. What is unmounted there later stays mounted
+/// here.
 ///
 /// # Errors
 /// [`MountError`].
 pub fn bind(directory: &Path, point: &Path) -> Result<(), MountError> {
-    rustix::mount::mount_bind_recursive(directory, point).map_err(|errno| MountError {
-        act: "show",
-        device: directory.to_owned(),
-        point: point.to_owned(),
-        source: errno.into(),
-    })
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_bind_recursive(directory, point)
+        .and_then(|()| rustix::mount::mount_change(point, private))
+        .map_err(|errno| MountError {
+            act: "show",
+            device: directory.to_owned(),
+            point: point.to_owned(),
+            source: errno.into(),
+        })
 }
 
 /// Takes away what is mounted at a place.

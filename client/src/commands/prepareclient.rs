@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use simulcast_cli::{Console, Exit, Remark};
+use simulcast_image::layout::Layout;
 use simulcast_system::facts::MachineFacts;
 use simulcast_system::machine::MACHINE_RECORD;
 
@@ -50,6 +51,10 @@ impl Args {
                 facts.disks.len()
             ));
         }
+        say_layout(
+            &serde_json::to_string(&facts).context("cannot write down this machine's facts")?,
+            console,
+        );
         if let Some(key) = key {
             authorize(console, &key, self.dry_run)?;
         }
@@ -59,6 +64,17 @@ impl Args {
         }
         console.say(format_args!("next, on the image server: si-getimage {host}"));
         Ok(Exit::Done)
+    }
+}
+
+/// Says now what of these disks a node will not get, rather than when the first node is installed.
+fn say_layout(record: &str, console: &Console) {
+    match Layout::from_machine(record) {
+        Ok(derived) => derived
+            .notes
+            .iter()
+            .for_each(|note| console.say(format_args!("note: {note}"))),
+        Err(error) => console.warn(format_args!("{:#}", anyhow::Error::new(error))),
     }
 }
 

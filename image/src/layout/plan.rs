@@ -331,6 +331,13 @@ fn plan_disk(
         })?;
         kept.push((at, found));
     }
+    if kept.iter().any(|(_, found)| found.start < UNIT) {
+        let text = format!(
+            "disk.{label} ({}) has a partition to keep within its first MiB, which is needed",
+            facts.path
+        );
+        return Err(PlanError::Unfit(text));
+    }
     let table = if facts.content.table.as_deref() == Some("dos") {
         Table::Mbr
     } else {

@@ -167,6 +167,14 @@ fn kept_partitions_stay_where_they_are() {
         refuse(&made, std::slice::from_ref(&facts), &node(), false),
         Ok(())
     );
+    facts.content.partitions[0].start = 63 * 512;
+    let error = plan(&layout, std::slice::from_ref(&facts), Firmware::Bios)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "disk.a (/dev/sda) has a partition to keep within its first MiB, which is needed"
+    );
     facts.content.partitions.clear();
     let error = plan(&layout, &[facts], Firmware::Bios).unwrap_err().to_string();
     assert_eq!(
@@ -267,7 +275,7 @@ proptest! {
             let parts = &plan.disks[0].partitions;
             let mut end = 1 << 20;
             for part in parts {
-                prop_assert!(part.start >= end || part.keep.is_some(), "{parts:?}");
+                prop_assert!(part.start >= end, "{parts:?}");
                 prop_assert!(part.bytes > 0);
                 if part.keep.is_none() {
                     prop_assert!(part.start.is_multiple_of(1 << 20) && part.bytes.is_multiple_of(1 << 20));

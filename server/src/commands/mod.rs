@@ -11,6 +11,7 @@ mod getimage;
 mod group;
 mod import;
 mod install;
+mod layout;
 mod listing;
 mod lsimage;
 mod mkbootpackage;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Getimage(getimage::Args),
     Import(import::Args),
     Lsimage(lsimage::Args),
+    Layout(layout::Args),
     Diffimage(diffimage::Args),
     Checkout(checkout::Args),
     Export(export::Args),
@@ -52,6 +54,7 @@ impl Command {
             Self::Getimage(args) => args.run(console),
             Self::Import(args) => import::run(args, console),
             Self::Lsimage(args) => lsimage::run(args, console),
+            Self::Layout(args) => layout::run(args, console),
             Self::Diffimage(args) => diffimage::run(args, console),
             Self::Checkout(args) => checkout::run(args, console),
             Self::Export(args) => export::run(args, console),

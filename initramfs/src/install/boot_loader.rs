@@ -1,0 +1,482 @@
+//! The boot loader: last of all, so that a node that does not boot is one that is not installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use simulcast_image::layout::plan::{Plan, PlannedDisk};
+use simulcast_image::layout::{Loader, MARK_OFFSET, PartitionKind};
+use simulcast_image::order::Finish;
+use simulcast_system::command::{Run, Tool};
+use simulcast_system::facts::OsRelease;
+use simulcast_system::grub::{Platform, early_config, stages};
+use simulcast_system::partition;
+
+use super::chroot::{Chroot, said};
+use super::extras::{read_below, write_below};
+use super::facts::below;
+use super::{Done, Failure, Job, demands, systemd_boot};
+use crate::text::grub as text;
+
+/// Time for grub-mkconfig, which looks for other systems on all disks, and for compressing GRUB on a slow machine.
+const CONFIG: Duration = Duration::from_secs(600);
+
+/// Bytes of the first sector.
+const SECTOR: usize = 512;
+
+/// Where GRUB's directory is, for Linux and for GRUB.
+struct Place {
+    /// Below the target, as in `boot/grub`.
+    directory: &'static str,
+    /// As GRUB sees it on its file system, as in `/boot/grub` or `/grub`.
+    seen: String,
+    /// Where GRUB sees kernels.
+    kernels: String,
+    /// The file system.
+    uuid: String,
+}
+
+/// Puts the boot loader in place.
+pub(super) fn install(job: &mut Job) -> Done {
+    match job.plan()?.loader {
+        Loader::None => {}
+        Loader::Grub => grub(job)?,
+        Loader::SystemdBoot => systemd_boot::install(job)?,
+    }
+    Ok(())
+}
+
+fn grub(job: &Job) -> Done {
+    let plan = job.plan()?;
+    let place = place(plan, &job.target)?;
+    let platform = demands::platform(job.firmware);
+    let modules = platform.modules_in(&job.target).ok_or_else(|| {
+        let (name, package) = (platform.name(), platform.package());
+        Failure::Final(anyhow!(
+            "the image has no GRUB for {name}: install {package} in the golden client and capture it again"
+        ))
+    })?;
+    let chroot = Chroot::enter(&job.target)?;
+    let maker = ["grub-mkimage", "grub2-mkimage"]
+        .into_iter()
+        .find(|program| chroot.has(program));
+    let maker = maker.ok_or_else(|| {
+        Failure::Final(anyhow!(
+            "the image has no grub-mkimage: install grub-common in the golden client"
+        ))
+    })?;
+    copy_modules(&job.target, &modules, &place, platform)?;
+    configure(job, &chroot, &place)?;
+    let own = format!("{}/{}", place.directory, platform.name());
+    write_below(
+        &job.target,
+        &format!("{own}/load.cfg"),
+        0o644,
+        &early_config(&place.uuid, &place.seen),
+    )?;
+    let core = if platform == Platform::Pc {
+        "core.img"
+    } else {
+        "core.efi"
+    };
+    let made = chroot
+        .run(maker)
+        .args([
+            "-O",
+            platform.name(),
+            "-d",
+            &format!("/{}", modules.display()),
+            "-c",
+            &format!("/{own}/load.cfg"),
+        ])
+        .args(["-p", &place.seen, "-o", &format!("/{own}/{core}")])
+        .args(platform.modules())
+        .timeout(CONFIG)
+        .run()?;
+    drop(made);
+    let core = fs::read(below(&job.target, &format!("{own}/{core}"))?)
+        .context("cannot read what grub-mkimage made")?;
+    drop(chroot);
+    match platform.removable() {
+        None => {
+            let boot = fs::read(job.target.join(&modules).join("boot.img"))
+                .context("cannot read GRUB's boot.img")?;
+            plan.disks.iter().try_for_each(|disk| embed(disk, &boot, &core))?;
+        }
+        Some(removable) => efi(job, &core, removable)?,
+    }
+    Ok(())
+}
+
+/// Where GRUB's directory is: on /boot if that is a file system of its own, else on the root.
+fn place(plan: &Plan, target: &Path) -> Result<Place> {
+    let grub2 = below(target, "boot/grub2")?.is_dir() && !below(target, "boot/grub")?.is_dir();
+    let (directory, name) = if grub2 {
+        ("boot/grub2", "grub2")
+    } else {
+        ("boot/grub", "grub")
+    };
+    let (fs, before) = match plan.mounted_at("/boot") {
+        Some(boot) => (boot, ""),
+        None => (plan.root().context("there is no root")?, "/boot"),
+    };
+    let top = fs
+        .subvolume
+        .as_ref()
+        .map(|subvolume| format!("/{subvolume}"))
+        .unwrap_or_default();
+    Ok(Place {
+        directory,
+        seen: format!("{top}{before}/{name}"),
+        kernels: format!("{top}{before}"),
+        uuid: fs.uuid.clone(),
+    })
+}
+
+/// Puts GRUB's modules beside its configuration, where the core image looks for them.
+fn copy_modules(target: &Path, modules: &Path, place: &Place, platform: Platform) -> Result<()> {
+    let to = below(target, &format!("{}/{}", place.directory, platform.name()))?;
+    fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
+    let from = target.join(modules);
+    for entry in fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let wanted = Path::new(&name)
+            .extension()
+            .is_some_and(|kind| kind == "mod" || kind == "lst");
+        if wanted {
+            fs::copy(entry.path(), to.join(&name))
+                .with_context(|| format!("cannot copy {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes grub.cfg right for this node, in the cheapest way that is right: the image's own menu with the node's disks, else
+/// a new one by the image's own program, else one of ours. update-grub goes on working in the node in any case.
+fn configure(job: &Job, chroot: &Chroot, place: &Place) -> Result<()> {
+    let plan = job.plan()?;
+    let mut more = job.known_order()?.kernel_args.clone();
+    more.extend(job.no_resume.then(|| "noresume".to_owned()));
+    let defaults = read_below(&job.target, "etc/default/grub")?;
+    if !defaults.is_empty() && !more.is_empty() {
+        write_below(
+            &job.target,
+            "etc/default/grub",
+            0o644,
+            &text::defaults(&defaults, &more),
+        )?;
+    }
+    let path = format!("{}/grub.cfg", place.directory);
+    let old = text::uuids_of(job.image_fstab.as_deref().unwrap_or_default());
+    let same_shape = plan.mounted_at("/boot").is_some() == old.iter().any(|(point, _)| point == "/boot")
+        && plan.root().is_some_and(|root| root.subvolume.is_none());
+    let new = |point: &str| {
+        let swap = || {
+            plan.filesystems
+                .iter()
+                .find(|fs| fs.kind == simulcast_image::layout::FsKind::Swap)
+        };
+        if point == "swap" {
+            swap()
+        } else {
+            plan.mounted_at(point)
+        }
+        .map(|fs| fs.uuid.clone())
+    };
+    // The root's first: the menu must speak of it.
+    let mut sorted = old.clone();
+    sorted.sort_by_key(|(point, _)| point != "/");
+    let replace: Vec<(String, String)> = sorted
+        .iter()
+        .filter_map(|(point, old)| Some((old.clone(), new(point)?)))
+        .collect();
+    let image = read_below(&job.target, &path)?;
+    if let Some(adapted) = text::adapted(&image, &replace, &more).filter(|_| same_shape) {
+        return write_below(&job.target, &path, 0o600, &adapted);
+    }
+    let makers = ["grub-mkconfig", "grub2-mkconfig"];
+    if let Some(maker) = makers.into_iter().find(|program| chroot.has(program)) {
+        let made = chroot
+            .run(maker)
+            .args(["-o", &format!("/{path}")])
+            .timeout(CONFIG)
+            .run();
+        match made {
+            Ok(output) => {
+                job.reporter.say(&said(&output));
+                return Ok(());
+            }
+            Err(error) => job
+                .reporter
+                .say(&format!("warning: {error}; a plain menu is written instead")),
+        }
+    }
+    let root = plan.root().context("there is no root")?;
+    let mut arguments = more;
+    arguments.extend(
+        root.subvolume
+            .as_ref()
+            .map(|subvolume| format!("rootflags=subvol={subvolume}")),
+    );
+    let kernels = kernels(&job.target)?;
+    let text = text::plain(
+        &place.uuid,
+        &place.kernels,
+        &kernels,
+        &format!("UUID={}", root.uuid),
+        &arguments,
+    );
+    write_below(&job.target, &path, 0o600, &text)
+}
+
+/// The kernels of the installed system, newest first, each with its initramfs.
+pub(super) fn kernels(target: &Path) -> Result<Vec<(String, Option<String>)>> {
+    let boot = below(target, "boot")?;
+    let entries = fs::read_dir(&boot).with_context(|| format!("cannot read {}", boot.display()))?;
+    let names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let mut kernels: Vec<String> = names
+        .iter()
+        .filter(|name| name.starts_with("vmlinuz-"))
+        .cloned()
+        .collect();
+    kernels.sort_by_cached_key(|name| std::cmp::Reverse(version_key(name)));
+    if kernels.is_empty() {
+        return Err(anyhow!(
+            "the image has no kernel in /boot: install one in the golden client, or set loader = \"none\""
+        ));
+    }
+    let with_initramfs = |kernel: String| {
+        let version = kernel.trim_start_matches("vmlinuz-").to_owned();
+        let candidates = [
+            format!("initrd.img-{version}"),
+            format!("initramfs-{version}.img"),
+        ];
+        let initramfs = candidates.into_iter().find(|name| names.contains(name));
+        (kernel, initramfs)
+    };
+    Ok(kernels.into_iter().map(with_initramfs).collect())
+}
+
+/// Orders 6.10 behind 6.9.
+fn version_key(name: &str) -> Vec<u64> {
+    name.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+/// Writes GRUB's stages for a PC BIOS on one disk; on each disk of a mirror, so that either boots.
+fn embed(disk: &PlannedDisk, boot: &[u8], core: &[u8]) -> Result<()> {
+    let path = Path::new(&disk.path);
+    let place = disk
+        .partitions
+        .iter()
+        .find(|partition| partition.kind == PartitionKind::BiosBoot);
+    let (at, room) = match (place, disk.table) {
+        (Some(partition), _) => (partition.start, partition.bytes),
+        (None, simulcast_image::layout::Table::Mbr) => (SECTOR as u64, MARK_OFFSET - SECTOR as u64),
+        (None, simulcast_image::layout::Table::Gpt) => return Ok(()),
+    };
+    let first = partition::read_at(path, SECTOR, 0)?;
+    let made = stages(boot, core, &first, at, room)?;
+    // What is jumped to before what jumps.
+    partition::write_at(path, &made.core, at)?;
+    partition::write_at(path, &made.boot, 0)?;
+    let back = partition::read_at(path, made.core.len(), at)?;
+    anyhow::ensure!(
+        back == made.core,
+        "{} does not give back what was written to it",
+        disk.path
+    );
+    Ok(())
+}
+
+/// Puts GRUB on the EFI system partition, under the name that firmware looks for and under the distribution's, and adds it
+/// to the firmware's list behind all that is there: the network stays first.
+fn efi(job: &Job, core: &[u8], removable: &str) -> Result<()> {
+    let esp = job.plan()?.efi().context("there is no EFI system partition")?;
+    let point = esp.mount.clone().unwrap_or_default();
+    let id = OsRelease::parse(&read_below(&job.target, "etc/os-release")?).id;
+    let id = if !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric()) {
+        id
+    } else {
+        "linux".to_owned()
+    };
+    let file = if removable.ends_with("AA64.EFI") {
+        "grubaa64.efi"
+    } else {
+        "grubx64.efi"
+    };
+    let own = format!("EFI/{id}/{file}");
+    for name in [own.as_str(), removable] {
+        write_bytes(&below(&job.target, &format!("{point}/{name}"))?, core)?;
+    }
+    boot_entry(job, &id, &own);
+    Ok(())
+}
+
+/// Writes a file whole, so that a power cut leaves the old one or the new one.
+pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    let attempt = || format!("cannot write {}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(attempt)?;
+    }
+    let new: PathBuf = path.with_extension("new");
+    fs::write(&new, bytes).with_context(attempt)?;
+    fs::rename(&new, path).with_context(attempt)
+}
+
+/// Adds an entry to the firmware's list. Firmware may have no room or forbid it; the removable path boots all the same.
+pub(super) fn boot_entry(job: &Job, label: &str, file: &str) {
+    let added = || -> Result<()> {
+        let plan = job.plan()?;
+        let esp = plan.efi().context("there is no EFI system partition")?;
+        let found = plan
+            .disks
+            .iter()
+            .flat_map(|disk| disk.partitions.iter().map(move |partition| (disk, partition)));
+        let (disk, partition) = found
+            .into_iter()
+            .find(|(_, p)| p.path == esp.path)
+            .context("it lies on no disk")?;
+        let before = String::from_utf8_lossy(&Run::new(Tool::Efibootmgr).run()?.stdout).into_owned();
+        for number in entries_of(&before, label) {
+            Run::new(Tool::Efibootmgr)
+                .args(["--quiet", "--delete-bootnum", "--bootnum", &number])
+                .run()?;
+        }
+        let loader = format!("\\{}", file.replace('/', "\\"));
+        let number = partition.number.to_string();
+        Run::new(Tool::Efibootmgr)
+            .args([
+                "--quiet",
+                "--create-only",
+                "--disk",
+                &disk.path,
+                "--part",
+                &number,
+                "--label",
+                label,
+                "--loader",
+                &loader,
+            ])
+            .run()?;
+        let after = String::from_utf8_lossy(&Run::new(Tool::Efibootmgr).run()?.stdout).into_owned();
+        let order: Vec<String> = order_of(&after)
+            .into_iter()
+            .chain(entries_of(&after, label))
+            .collect();
+        let mut seen = Vec::new();
+        order.into_iter().for_each(|number| {
+            if !seen.contains(&number) {
+                seen.push(number)
+            }
+        });
+        Run::new(Tool::Efibootmgr)
+            .args(["--quiet", "--bootorder", &seen.join(",")])
+            .run()?;
+        Ok(())
+    };
+    if let Err(error) = added() {
+        job.reporter.say(&format!(
+            "warning: the firmware's list has no entry for this disk: {error:#}; it boots by the usual path"
+        ));
+    }
+}
+
+/// Numbers of the entries with this label in the output of efibootmgr: `Boot0003* debian ...`.
+fn entries_of(text: &str, label: &str) -> Vec<String> {
+    let numbers = text.lines().filter_map(|line| {
+        let (number, rest) = line.strip_prefix("Boot")?.split_at_checked(4)?;
+        let name = rest.trim_start_matches('*').trim_start();
+        let name = name.split('\t').next().unwrap_or_default();
+        (number.chars().all(|c| c.is_ascii_hexdigit()) && name.trim() == label).then(|| number.to_owned())
+    });
+    numbers.collect()
+}
+
+/// The order of the entries in that output.
+fn order_of(text: &str) -> Vec<String> {
+    let order = text.lines().find_map(|line| line.strip_prefix("BootOrder:"));
+    order
+        .map(|order| order.trim().split(',').map(str::to_owned).collect())
+        .unwrap_or_default()
+}
+
+/// Loads the installed kernel, when the node is to go on without restarting. If that fails it restarts.
+pub(super) fn load_kexec(job: &Job) -> Result<()> {
+    let order = job.known_order()?;
+    if order.finish != Finish::Kexec {
+        return Ok(());
+    }
+    let load = || -> Result<()> {
+        let kernels = kernels(&job.target)?;
+        let (kernel, initramfs) = kernels.first().context("there is no kernel")?;
+        let root = job.plan()?.root().context("there is no root")?;
+        let mut line = format!("root=UUID={} ro", root.uuid);
+        let flags = root
+            .subvolume
+            .as_ref()
+            .map(|subvolume| format!("rootflags=subvol={subvolume}"));
+        flags
+            .iter()
+            .chain(&order.kernel_args)
+            .for_each(|argument| line += &format!(" {argument}"));
+        let mut run = Run::new(Tool::Kexec)
+            .arg("--load")
+            .arg(job.target.join("boot").join(kernel));
+        if let Some(initramfs) = initramfs {
+            run = run.arg(format!(
+                "--initrd={}",
+                job.target.join("boot").join(initramfs).display()
+            ));
+        }
+        run.arg(format!("--command-line={line}")).run()?;
+        Ok(())
+    };
+    if let Err(error) = load() {
+        job.reporter
+            .say(&format!("warning: no kexec: {error:#}; the machine will restart"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn firmware_entries_are_read_and_kernels_ordered() {
+        let text = "BootCurrent: 0001\nTimeout: 3 seconds\nBootOrder: 0001,0000,0003\nBoot0000* UiApp\tFvVol(7cb8)\n\
+                    Boot0001* UEFI PXEv4 (MAC:525400123456)\tPciRoot(0x0)\nBoot0003* debian\tHD(1,GPT,5e)/File(\\EFI\\debian\\grubx64.efi)\n";
+        assert_eq!(order_of(text), ["0001", "0000", "0003"]);
+        assert_eq!(entries_of(text, "debian"), ["0003"]);
+        assert_eq!(entries_of(text, "UEFI PXEv4 (MAC:525400123456)"), ["0001"]);
+        assert!(entries_of(text, "deb").is_empty());
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(kernels(scratch.path()).is_err());
+        fs::create_dir(scratch.path().join("boot")).unwrap();
+        for name in [
+            "vmlinuz-6.9.0-1",
+            "vmlinuz-6.10.0-1",
+            "initrd.img-6.10.0-1",
+            "config-6.10.0-1",
+        ] {
+            fs::write(scratch.path().join("boot").join(name), "").unwrap();
+        }
+        assert_eq!(
+            kernels(scratch.path()).unwrap(),
+            [
+                (
+                    "vmlinuz-6.10.0-1".to_owned(),
+                    Some("initrd.img-6.10.0-1".to_owned())
+                ),
+                ("vmlinuz-6.9.0-1".to_owned(), None)
+            ]
+        );
+    }
+}
