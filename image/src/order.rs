@@ -278,6 +278,11 @@ impl Order {
                 ));
             }
         }
+        self.check_words()
+    }
+
+    /// What ends up in files of the installed system.
+    fn check_words(&self) -> Result<(), OrderError> {
         let argument = |text: &String| {
             text.parse::<simulcast_protocol::install::cmdline::Word>()
                 .is_err()

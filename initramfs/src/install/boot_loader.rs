@@ -1,7 +1,7 @@
 //! The boot loader: last of all, so that a node that does not boot is one that is not installed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -9,14 +9,13 @@ use simulcast_image::layout::plan::{Plan, PlannedDisk};
 use simulcast_image::layout::{Loader, MARK_OFFSET, PartitionKind};
 use simulcast_image::order::Finish;
 use simulcast_system::command::{Run, Tool};
-use simulcast_system::facts::OsRelease;
 use simulcast_system::grub::{Platform, early_config, stages};
 use simulcast_system::partition;
 
 use super::chroot::{Chroot, said};
 use super::extras::{read_below, write_below};
 use super::facts::below;
-use super::{Done, Failure, Job, demands, systemd_boot};
+use super::{Done, Failure, Job, demands, efi, systemd_boot};
 use crate::text::grub as text;
 
 /// Time for grub-mkconfig, which looks for other systems on all disks, and for compressing GRUB on a slow machine.
@@ -104,7 +103,7 @@ fn grub(job: &Job) -> Done {
                 .context("cannot read GRUB's boot.img")?;
             plan.disks.iter().try_for_each(|disk| embed(disk, &boot, &core))?;
         }
-        Some(removable) => efi(job, &core, removable)?,
+        Some(removable) => efi::install(job, &core, removable)?,
     }
     Ok(())
 }
@@ -295,118 +294,6 @@ fn embed(disk: &PlannedDisk, boot: &[u8], core: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Puts GRUB on the EFI system partition, under the name that firmware looks for and under the distribution's, and adds it
-/// to the firmware's list behind all that is there: the network stays first.
-fn efi(job: &Job, core: &[u8], removable: &str) -> Result<()> {
-    let esp = job.plan()?.efi().context("there is no EFI system partition")?;
-    let point = esp.mount.clone().unwrap_or_default();
-    let id = OsRelease::parse(&read_below(&job.target, "etc/os-release")?).id;
-    let id = if !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric()) {
-        id
-    } else {
-        "linux".to_owned()
-    };
-    let file = if removable.ends_with("AA64.EFI") {
-        "grubaa64.efi"
-    } else {
-        "grubx64.efi"
-    };
-    let own = format!("EFI/{id}/{file}");
-    for name in [own.as_str(), removable] {
-        write_bytes(&below(&job.target, &format!("{point}/{name}"))?, core)?;
-    }
-    boot_entry(job, &id, &own);
-    Ok(())
-}
-
-/// Writes a file whole, so that a power cut leaves the old one or the new one.
-pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
-    let attempt = || format!("cannot write {}", path.display());
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).with_context(attempt)?;
-    }
-    let new: PathBuf = path.with_extension("new");
-    fs::write(&new, bytes).with_context(attempt)?;
-    fs::rename(&new, path).with_context(attempt)
-}
-
-/// Adds an entry to the firmware's list. Firmware may have no room or forbid it; the removable path boots all the same.
-pub(super) fn boot_entry(job: &Job, label: &str, file: &str) {
-    let added = || -> Result<()> {
-        let plan = job.plan()?;
-        let esp = plan.efi().context("there is no EFI system partition")?;
-        let found = plan
-            .disks
-            .iter()
-            .flat_map(|disk| disk.partitions.iter().map(move |partition| (disk, partition)));
-        let (disk, partition) = found
-            .into_iter()
-            .find(|(_, p)| p.path == esp.path)
-            .context("it lies on no disk")?;
-        let before = String::from_utf8_lossy(&Run::new(Tool::Efibootmgr).run()?.stdout).into_owned();
-        for number in entries_of(&before, label) {
-            Run::new(Tool::Efibootmgr)
-                .args(["--quiet", "--delete-bootnum", "--bootnum", &number])
-                .run()?;
-        }
-        let loader = format!("\\{}", file.replace('/', "\\"));
-        let number = partition.number.to_string();
-        Run::new(Tool::Efibootmgr)
-            .args([
-                "--quiet",
-                "--create-only",
-                "--disk",
-                &disk.path,
-                "--part",
-                &number,
-                "--label",
-                label,
-                "--loader",
-                &loader,
-            ])
-            .run()?;
-        let after = String::from_utf8_lossy(&Run::new(Tool::Efibootmgr).run()?.stdout).into_owned();
-        let order: Vec<String> = order_of(&after)
-            .into_iter()
-            .chain(entries_of(&after, label))
-            .collect();
-        let mut seen = Vec::new();
-        order.into_iter().for_each(|number| {
-            if !seen.contains(&number) {
-                seen.push(number)
-            }
-        });
-        Run::new(Tool::Efibootmgr)
-            .args(["--quiet", "--bootorder", &seen.join(",")])
-            .run()?;
-        Ok(())
-    };
-    if let Err(error) = added() {
-        job.reporter.say(&format!(
-            "warning: the firmware's list has no entry for this disk: {error:#}; it boots by the usual path"
-        ));
-    }
-}
-
-/// Numbers of the entries with this label in the output of efibootmgr: `Boot0003* debian ...`.
-fn entries_of(text: &str, label: &str) -> Vec<String> {
-    let numbers = text.lines().filter_map(|line| {
-        let (number, rest) = line.strip_prefix("Boot")?.split_at_checked(4)?;
-        let name = rest.trim_start_matches('*').trim_start();
-        let name = name.split('\t').next().unwrap_or_default();
-        (number.chars().all(|c| c.is_ascii_hexdigit()) && name.trim() == label).then(|| number.to_owned())
-    });
-    numbers.collect()
-}
-
-/// The order of the entries in that output.
-fn order_of(text: &str) -> Vec<String> {
-    let order = text.lines().find_map(|line| line.strip_prefix("BootOrder:"));
-    order
-        .map(|order| order.trim().split(',').map(str::to_owned).collect())
-        .unwrap_or_default()
-}
-
 /// Loads the installed kernel, when the node is to go on without restarting. If that fails it restarts.
 pub(super) fn load_kexec(job: &Job) -> Result<()> {
     let order = job.known_order()?;
@@ -450,13 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn firmware_entries_are_read_and_kernels_ordered() {
-        let text = "BootCurrent: 0001\nTimeout: 3 seconds\nBootOrder: 0001,0000,0003\nBoot0000* UiApp\tFvVol(7cb8)\n\
-                    Boot0001* UEFI PXEv4 (MAC:525400123456)\tPciRoot(0x0)\nBoot0003* debian\tHD(1,GPT,5e)/File(\\EFI\\debian\\grubx64.efi)\n";
-        assert_eq!(order_of(text), ["0001", "0000", "0003"]);
-        assert_eq!(entries_of(text, "debian"), ["0003"]);
-        assert_eq!(entries_of(text, "UEFI PXEv4 (MAC:525400123456)"), ["0001"]);
-        assert!(entries_of(text, "deb").is_empty());
+    fn kernels_are_ordered_by_version() {
         let scratch = tempfile::tempdir().unwrap();
         assert!(kernels(scratch.path()).is_err());
         fs::create_dir(scratch.path().join("boot")).unwrap();

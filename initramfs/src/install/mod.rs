@@ -6,6 +6,7 @@
 mod boot_loader;
 mod chroot;
 mod demands;
+mod efi;
 mod extras;
 mod facts;
 mod finish;

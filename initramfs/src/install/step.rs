@@ -51,94 +51,164 @@ const HOUR: u64 = 60 * MINUTE;
 /// A machine that nobody has adopted waits as long as it takes.
 const FOR_EVER: u64 = 1000 * 24 * HOUR;
 
+/// Every step, in the order in which they are done.
+const RULES: [(Step, Rule); 23] = [
+    (
+        Step::Modules,
+        rule("modules", "load drivers for what the machine has", 3 * MINUTE, 1),
+    ),
+    (
+        Step::Network,
+        rule(
+            "network",
+            "find the card that booted and get an address",
+            5 * MINUTE,
+            5,
+        ),
+    ),
+    (
+        Step::Hello,
+        rule(
+            "hello",
+            "say hello to the image server, and wait until the machine is adopted",
+            FOR_EVER,
+            1,
+        ),
+    ),
+    (
+        Step::Order,
+        rule(
+            "order",
+            "fetch the signed order and the manifest, and check both",
+            30 * MINUTE,
+            5,
+        ),
+    ),
+    (
+        Step::Disks,
+        rule(
+            "disks",
+            "choose the disks, and refuse those with foreign data",
+            5 * MINUTE,
+            2,
+        ),
+    ),
+    (
+        Step::PreInstall,
+        rule("pre-install", "run pre-install scripts", HOUR, 1),
+    ),
+    (
+        Step::Erase,
+        rule(
+            "erase",
+            "make the disks plainly unbootable and empty",
+            10 * MINUTE,
+            2,
+        ),
+    ),
+    (
+        Step::Partition,
+        rule("partition", "write the partition tables", 10 * MINUTE, 3),
+    ),
+    (Step::Raid, rule("raid", "make the arrays", 10 * MINUTE, 1)),
+    (Step::Lvm, rule("lvm", "make the volume groups", 10 * MINUTE, 1)),
+    (
+        Step::Format,
+        rule("format", "make file systems and swap", 30 * MINUTE, 2),
+    ),
+    (
+        Step::Assemble,
+        rule(
+            "assemble",
+            "open the arrays and volume groups of the interrupted install",
+            5 * MINUTE,
+            2,
+        ),
+    ),
+    (
+        Step::Mount,
+        rule("mount", "mount the file systems", 5 * MINUTE, 2),
+    ),
+    (
+        Step::Receive,
+        rule(
+            "receive",
+            "receive the version, and go on with what is there",
+            24 * HOUR,
+            20,
+        ),
+    ),
+    (
+        Step::Verify,
+        rule(
+            "verify",
+            "read back what was written and compare it with the manifest",
+            12 * HOUR,
+            1,
+        ),
+    ),
+    (
+        Step::Fstab,
+        rule("fstab", "write fstab and mdadm.conf", MINUTE, 1),
+    ),
+    (
+        Step::Identity,
+        rule("identity", "host name, machine-id, ssh host keys", 15 * MINUTE, 1),
+    ),
+    (
+        Step::NetworkFiles,
+        rule("network-files", "write the network configuration", MINUTE, 1),
+    ),
+    (
+        Step::Overrides,
+        rule("overrides", "lay the overrides over the image", HOUR, 3),
+    ),
+    (
+        Step::PostInstall,
+        rule(
+            "post-install",
+            "run post-install scripts in the installed system",
+            2 * HOUR,
+            1,
+        ),
+    ),
+    (
+        Step::Initramfs,
+        rule(
+            "initramfs",
+            "make the initramfs of the installed system anew",
+            30 * MINUTE,
+            1,
+        ),
+    ),
+    (
+        Step::BootLoader,
+        rule("boot-loader", "put the boot loader in place", 15 * MINUTE, 1),
+    ),
+    (
+        Step::Unmount,
+        rule(
+            "unmount",
+            "sync, unmount, and mark the disks as installed",
+            30 * MINUTE,
+            3,
+        ),
+    ),
+];
+
+const fn rule(name: &'static str, text: &'static str, timeout: u64, tries: u32) -> Rule {
+    Rule {
+        name,
+        text,
+        timeout,
+        tries,
+    }
+}
+
 impl Step {
-    fn rule(self) -> Rule {
-        let rule = |name, text, timeout, tries| Rule {
-            name,
-            text,
-            timeout,
-            tries,
-        };
-        match self {
-            Self::Modules => rule("modules", "load drivers for what the machine has", 3 * MINUTE, 1),
-            Self::Network => rule(
-                "network",
-                "find the card that booted and get an address",
-                5 * MINUTE,
-                5,
-            ),
-            Self::Hello => rule(
-                "hello",
-                "say hello to the image server, and wait until the machine is adopted",
-                FOR_EVER,
-                1,
-            ),
-            Self::Order => rule(
-                "order",
-                "fetch the signed order and the manifest, and check both",
-                30 * MINUTE,
-                5,
-            ),
-            Self::Disks => rule(
-                "disks",
-                "choose the disks, and refuse those with foreign data",
-                5 * MINUTE,
-                2,
-            ),
-            Self::PreInstall => rule("pre-install", "run pre-install scripts", HOUR, 1),
-            Self::Erase => rule(
-                "erase",
-                "make the disks plainly unbootable and empty",
-                10 * MINUTE,
-                2,
-            ),
-            Self::Partition => rule("partition", "write the partition tables", 10 * MINUTE, 3),
-            Self::Raid => rule("raid", "make the arrays", 10 * MINUTE, 1),
-            Self::Lvm => rule("lvm", "make the volume groups", 10 * MINUTE, 1),
-            Self::Format => rule("format", "make file systems and swap", 30 * MINUTE, 2),
-            Self::Assemble => rule(
-                "assemble",
-                "open the arrays and volume groups of the interrupted install",
-                5 * MINUTE,
-                2,
-            ),
-            Self::Mount => rule("mount", "mount the file systems", 5 * MINUTE, 2),
-            Self::Receive => rule(
-                "receive",
-                "receive the version, and go on with what is there",
-                24 * HOUR,
-                20,
-            ),
-            Self::Verify => rule(
-                "verify",
-                "read back what was written and compare it with the manifest",
-                12 * HOUR,
-                1,
-            ),
-            Self::Fstab => rule("fstab", "write fstab and mdadm.conf", MINUTE, 1),
-            Self::Identity => rule("identity", "host name, machine-id, ssh host keys", 15 * MINUTE, 1),
-            Self::NetworkFiles => rule("network-files", "write the network configuration", MINUTE, 1),
-            Self::Overrides => rule("overrides", "lay the overrides over the image", HOUR, 3),
-            Self::PostInstall => rule(
-                "post-install",
-                "run post-install scripts in the installed system",
-                2 * HOUR,
-                1,
-            ),
-            Self::Initramfs => rule(
-                "initramfs",
-                "make the initramfs of the installed system anew",
-                30 * MINUTE,
-                1,
-            ),
-            Self::BootLoader => rule("boot-loader", "put the boot loader in place", 15 * MINUTE, 1),
-            Self::Unmount => rule(
-                "unmount",
-                "sync, unmount, and mark the disks as installed",
-                30 * MINUTE,
-                3,
-            ),
-        }
+    fn rule(self) -> &'static Rule {
+        let found = RULES.iter().find(|(step, _)| *step == self);
+        &found.expect("every step has its rule").1
     }
 
     /// Its name, as in events, `si.break` and logs.
@@ -240,6 +310,11 @@ mod tests {
         let steps = install(&order(), &raid_plan(), false);
         assert!(steps.is_sorted());
         assert_eq!(steps[steps.len() - 2..], [Step::BootLoader, Step::Unmount]);
+        assert!(RULES.is_sorted_by_key(|(step, _)| *step));
+        assert!(
+            RULES.len() == Step::Unmount as usize + 1,
+            "every step has its rule"
+        );
         assert!(FIRST[2] < BEFORE_DISKS[0] && BEFORE_DISKS[1] < steps[0]);
         let pauses: Vec<u64> = (1..8).map(|tried| Step::pause(tried).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);

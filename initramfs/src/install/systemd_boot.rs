@@ -5,7 +5,8 @@ use std::fs;
 use anyhow::{Context, anyhow};
 use simulcast_system::facts::OsRelease;
 
-use super::boot_loader::{boot_entry, kernels, write_bytes};
+use super::boot_loader::kernels;
+use super::efi::{boot_entry, write_bytes};
 use super::extras::read_below;
 use super::facts::below;
 use super::{Done, Failure, Job};
