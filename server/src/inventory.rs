@@ -4,6 +4,7 @@
 //! which keep comments and order. An inventory in memory is sound: every key is known, every value has its type, and a
 //! name, a MAC and an address appear only once.
 
+mod booting;
 mod edit;
 mod effective;
 mod entry;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use simulcast_protocol::install::{GroupName, Mac, NodeName};
 use simulcast_protocol::nodeset::{NodeSet, NodeSetError};
 
+pub(crate) use booting::boot_node;
 pub(crate) use edit::{Change, Edit, EditError, Subject};
 pub(crate) use effective::{Effective, Origin};
 pub(crate) use entry::{Entry, Finish, Kept, NetworkKind, TransportKind};

@@ -374,3 +374,28 @@ fn without_anything_nothing_is_listed_and_no_state_is_made() {
     assert_eq!(site.json(&["node", "list", "--unknown"]), json!([]));
     assert!(!site.state().exists());
 }
+
+#[test]
+fn a_site_s_own_dhcp_service_is_told_the_addresses_of_nodes() {
+    let site = cluster();
+    site.ok(&["node", "set", "node02", "address=10.0.0.12"]);
+    let boot =
+        "[boot]\nmode = \"dhcp\"\ninterface = \"eth1\"\nnetwork = \"10.0.0.0/24\"\naddress = \"10.0.0.1\"\n";
+    fs::write(site.path("config/server.toml"), boot).unwrap();
+    let printed = |service| site.ok(&["mkbootserver", "--print", service]).stdout;
+    let dnsmasq = printed("dnsmasq");
+    let lines: Vec<_> = dnsmasq
+        .lines()
+        .filter(|line| line.starts_with("dhcp-host="))
+        .collect();
+    let expected = [
+        "dhcp-host=52:54:00:00:00:01,node01",
+        "dhcp-host=52:54:00:00:00:02,10.0.0.12,node02",
+        "dhcp-host=52:54:00:00:00:03,node03",
+    ];
+    assert_eq!(lines, expected);
+    assert!(printed("dhcpd").contains("fixed-address 10.0.0.12;"));
+    let kea = site.json(&["mkbootserver", "--print", "kea"]);
+    let reservation = kea.pointer("/Dhcp4/subnet4/0/reservations/1/ip-address");
+    assert_eq!(reservation, Some(&json!("10.0.0.12")), "{kea}");
+}

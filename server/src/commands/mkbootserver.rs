@@ -8,6 +8,9 @@ use anyhow::{Context, anyhow};
 use serde_json::json;
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_protocol::api::PORT;
+use simulcast_protocol::install::NodeState;
+
+use super::nodes;
 
 use crate::boot::dhcp::{Service, dhcpd, kea, site};
 use crate::boot::files::{self, BootFile};
@@ -16,6 +19,7 @@ use crate::boot::node::Nodes;
 use crate::boot::service::own_address;
 use crate::boot::settings::BootSettings;
 use crate::daemon::{Overrides, Settings};
+use crate::inventory::boot_node;
 
 /// Put the boot loaders in place that firmware gets from si-server, and check them
 ///
@@ -157,7 +161,13 @@ fn print(printed: Printed, settings: &BootSettings, port: u16, console: &Console
         uefi: settings.uefi,
         there: &BootFile::ALL,
     };
-    let nodes = Nodes::default();
+    let inventory = nodes::inventory(console)?;
+    // Which address is whose does not depend on what the node boots.
+    let known = inventory.nodes().keys().filter_map(|name| {
+        let effective = inventory.effective(name)?;
+        boot_node(name, &effective, NodeState::Local)
+    });
+    let nodes = Nodes::new(known.collect());
     match printed {
         Printed::Dnsmasq => {
             console.data(|out| std::io::Write::write_all(out, site(&service, &nodes).as_bytes()))?

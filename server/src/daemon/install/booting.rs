@@ -1,15 +1,13 @@
 //! What the boot service is told: what each node should boot, by the inventory and its state.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use simulcast_protocol::install::{Action, NodeName, NodeState};
+use simulcast_protocol::install::{NodeName, NodeState};
 
 use super::super::Daemon;
 use super::super::answer::chain;
-use crate::boot::node::{BootAction, BootNode};
-use crate::inventory::{Effective, Inventory};
+use crate::inventory::{Inventory, boot_node};
 
 /// What was told last, so that nothing is worked out when nothing has changed.
 #[derive(Debug, Default)]
@@ -61,29 +59,4 @@ impl Daemon {
             states,
         });
     }
-}
-
-/// A node as booting sees it; `None` without a card, by which all boot loaders ask first.
-fn boot_node(name: &NodeName, effective: &Effective, state: NodeState) -> Option<BootNode> {
-    let entry = &effective.entry;
-    let args: Vec<_> = effective.kernel_args().collect();
-    Some(BootNode {
-        name: name.clone(),
-        mac: entry.mac?,
-        uuid: entry.uuid.as_ref().and_then(|uuid| uuid.as_ref().parse().ok()),
-        address: entry.address.and_then(|address| match address.ip {
-            IpAddr::V4(v4) => Some(v4),
-            IpAddr::V6(_) => None,
-        }),
-        action: match state.action() {
-            Action::Install => BootAction::Install,
-            Action::Local => BootAction::Local,
-            Action::Rescue => BootAction::Rescue,
-        },
-        package: entry
-            .package
-            .as_ref()
-            .and_then(|package| package.as_ref().parse().ok()),
-        args: args.join(" ").parse().unwrap_or_default(),
-    })
 }

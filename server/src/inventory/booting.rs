@@ -1,0 +1,33 @@
+//! What the boot service must know of a node.
+
+use std::net::IpAddr;
+
+use simulcast_protocol::install::{Action, NodeName, NodeState};
+
+use super::Effective;
+use crate::boot::node::{BootAction, BootNode};
+
+/// A node as booting sees it; `None` without a card, by which all boot loaders ask first.
+pub(crate) fn boot_node(name: &NodeName, effective: &Effective, state: NodeState) -> Option<BootNode> {
+    let entry = &effective.entry;
+    let args: Vec<_> = effective.kernel_args().collect();
+    Some(BootNode {
+        name: name.clone(),
+        mac: entry.mac?,
+        uuid: entry.uuid.as_ref().and_then(|uuid| uuid.as_ref().parse().ok()),
+        address: entry.address.and_then(|address| match address.ip {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }),
+        action: match state.action() {
+            Action::Install => BootAction::Install,
+            Action::Local => BootAction::Local,
+            Action::Rescue => BootAction::Rescue,
+        },
+        package: entry
+            .package
+            .as_ref()
+            .and_then(|package| package.as_ref().parse().ok()),
+        args: args.join(" ").parse().unwrap_or_default(),
+    })
+}
