@@ -24,8 +24,9 @@ const BOOT: Duration = Duration::from_secs(300);
 /// Longest that a machine may take to switch itself off.
 const OFF: Duration = Duration::from_secs(120);
 
-/// Bytes that may be sent in vain when a server is stopped: those of the chunks that are under way.
-const UNDER_WAY: u64 = 16 << 20;
+/// Bytes that may be sent in vain when a server is stopped: those of the chunks that are under way, of which several are sent
+/// interleaved.
+const UNDER_WAY: u64 = 24 << 20;
 
 /// Size of the nodes' disks in MiB.
 const DISK: u64 = 2048;
