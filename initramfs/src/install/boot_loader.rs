@@ -15,6 +15,7 @@ use simulcast_system::partition;
 use super::chroot::{Chroot, said};
 use super::extras::{read_below, write_below};
 use super::facts::below;
+use super::kernels::kernels;
 use super::{Done, Failure, Job, demands, efi, systemd_boot};
 use crate::text::grub as text;
 
@@ -230,44 +231,6 @@ fn configure(job: &Job, chroot: &Chroot, place: &Place) -> Result<()> {
     write_below(&job.target, &path, 0o600, &text)
 }
 
-/// The kernels of the installed system, newest first, each with its initramfs.
-pub(super) fn kernels(target: &Path) -> Result<Vec<(String, Option<String>)>> {
-    let boot = below(target, "boot")?;
-    let entries = fs::read_dir(&boot).with_context(|| format!("cannot read {}", boot.display()))?;
-    let names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    let mut kernels: Vec<String> = names
-        .iter()
-        .filter(|name| name.starts_with("vmlinuz-"))
-        .cloned()
-        .collect();
-    kernels.sort_by_cached_key(|name| std::cmp::Reverse(version_key(name)));
-    if kernels.is_empty() {
-        return Err(anyhow!(
-            "the image has no kernel in /boot: install one in the golden client, or set loader = \"none\""
-        ));
-    }
-    let with_initramfs = |kernel: String| {
-        let version = kernel.trim_start_matches("vmlinuz-").to_owned();
-        let candidates = [
-            format!("initrd.img-{version}"),
-            format!("initramfs-{version}.img"),
-        ];
-        let initramfs = candidates.into_iter().find(|name| names.contains(name));
-        (kernel, initramfs)
-    };
-    Ok(kernels.into_iter().map(with_initramfs).collect())
-}
-
-/// Orders 6.10 behind 6.9.
-fn version_key(name: &str) -> Vec<u64> {
-    name.split(|c: char| !c.is_ascii_digit())
-        .filter_map(|number| number.parse().ok())
-        .collect()
-}
-
 /// Writes GRUB's stages for a PC BIOS on one disk; on each disk of a mirror, so that either boots.
 fn embed(disk: &PlannedDisk, boot: &[u8], core: &[u8]) -> Result<()> {
     let path = Path::new(&disk.path);
@@ -330,34 +293,4 @@ pub(super) fn load_kexec(job: &Job) -> Result<()> {
             .say(&format!("warning: no kexec: {error:#}; the machine will restart"));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernels_are_ordered_by_version() {
-        let scratch = tempfile::tempdir().unwrap();
-        assert!(kernels(scratch.path()).is_err());
-        fs::create_dir(scratch.path().join("boot")).unwrap();
-        for name in [
-            "vmlinuz-6.9.0-1",
-            "vmlinuz-6.10.0-1",
-            "initrd.img-6.10.0-1",
-            "config-6.10.0-1",
-        ] {
-            fs::write(scratch.path().join("boot").join(name), "").unwrap();
-        }
-        assert_eq!(
-            kernels(scratch.path()).unwrap(),
-            [
-                (
-                    "vmlinuz-6.10.0-1".to_owned(),
-                    Some("initrd.img-6.10.0-1".to_owned())
-                ),
-                ("vmlinuz-6.9.0-1".to_owned(), None)
-            ]
-        );
-    }
 }

@@ -11,6 +11,7 @@ mod extras;
 mod facts;
 mod finish;
 mod job;
+mod kernels;
 #[cfg(test)]
 mod loop_tests;
 mod network;

@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Context, anyhow};
 use simulcast_system::facts::OsRelease;
 
-use super::boot_loader::kernels;
 use super::efi::{boot_entry, write_bytes};
 use super::extras::read_below;
 use super::facts::below;
+use super::kernels::kernels;
 use super::{Done, Failure, Job};
 
 /// The program, where the image has it.
