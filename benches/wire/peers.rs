@@ -198,15 +198,17 @@ fn uftp_id(machine: &Namespace) -> Result<String> {
     Ok(format!("0x{:08X}", address.to_bits()))
 }
 
-/// The last count of bytes that udp-receiver told, with spaces between the thousands.
+/// The last count of bytes that udp-receiver told, with spaces between the thousands; from a gigabyte on in units of 1,024.
 fn told_bytes(said: &str) -> Option<u64> {
     let last = said.rsplit("bytes=").next()?;
-    let number: String = last
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || *c == ' ')
-        .filter(char::is_ascii_digit)
-        .collect();
-    number.parse().ok()
+    let end = last.find(|c: char| !c.is_ascii_digit() && c != ' ');
+    let (count, unit) = last.split_at(end.unwrap_or(last.len()));
+    let number: u64 = count.replace(' ', "").parse().ok()?;
+    match unit.chars().next() {
+        Some('K') => number.checked_mul(1 << 10),
+        Some('M') => number.checked_mul(1 << 20),
+        Some(_) | None => Some(number),
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +220,7 @@ mod tests {
         let said = "Listening to multicast on 234.77.0.1\nbytes=      23 296  (8471.27 Mbps)\r\
                     bytes=134 217 728  (1543.28 Mbps)\r\nTransfer complete.\u{7}\n";
         assert_eq!(told_bytes(said), Some(134_217_728));
+        assert_eq!(told_bytes("bytes=1 048 576K (2391.10 Mbps)\r"), Some(1 << 30));
         assert_eq!(told_bytes("Connected as #0"), None);
     }
 }
