@@ -35,15 +35,18 @@
 
 #![forbid(unsafe_code)]
 
+mod completion;
 mod console;
 mod counting;
 mod failure;
 pub mod interrupt;
+mod manual;
 mod options;
 mod program;
 mod progress;
 mod table;
 
+pub use completion::Names;
 pub use console::Console;
 pub use counting::Counting;
 pub use failure::{Exit, Remark};

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use clap::{Args, FromArgMatches};
+
 /// Options that every command takes, before or behind its name.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
@@ -35,4 +37,12 @@ pub struct Options {
     /// Tell more on stderr; twice for still more. SI_LOG sets it by module
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Options {
+    /// The options of a command line that says nothing.
+    pub(crate) fn usual() -> Self {
+        let none = Self::augment_args(clap::Command::new("usual")).get_matches_from(["usual"]);
+        Self::from_arg_matches(&none).expect("every option has a default")
+    }
 }

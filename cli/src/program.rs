@@ -5,16 +5,22 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
+use clap::Command;
 use tracing_subscriber::EnvFilter;
 
+use crate::completion::Names;
 use crate::console::{colours_wanted, talk};
-use crate::{Console, Exit, Options, failure, interrupt};
+use crate::{Console, Exit, Options, completion, failure, interrupt, manual};
 
 /// What the names of all our programs begin with.
 const PREFIX: &str = "si-";
 
 /// Prints the names by which the program's commands can be called, one a line: for whoever installs the links.
 const LIST_COMMANDS: &str = "--list-commands";
+
+/// Writes the manual pages of all commands into a directory: for whoever packs the program.
+const WRITE_MANUAL: &str = "--write-manual";
 
 /// A program: its command line, and what it does.
 pub trait Program: clap::Parser {
@@ -30,6 +36,12 @@ pub trait Program: clap::Parser {
         tracing::Level::WARN
     }
 
+    /// What can stand for a value that help calls `value`, as in `NODES`: shells offer it.
+    fn names_for(value: &str) -> Option<Names> {
+        let _ = value;
+        None
+    }
+
     /// Does what the command line says.
     ///
     /// # Errors
@@ -43,7 +55,18 @@ pub fn main<P: Program>() -> ExitCode {
     if arguments.get(1).is_some_and(|argument| argument == LIST_COMMANDS) {
         return end(list_commands::<P>());
     }
-    let program = match P::try_parse_from(by_name::<P>(arguments)) {
+    if let [_, option, directory] = arguments.as_slice()
+        && option == WRITE_MANUAL
+    {
+        return end(write_manual::<P>(Path::new(directory)));
+    }
+    if completion::answered(|| asked_for::<P>(arguments.first()), &arguments) {
+        return ExitCode::SUCCESS;
+    }
+    let parsed = named::<P>()
+        .try_get_matches_from(by_name::<P>(arguments))
+        .and_then(|mut matches| P::from_arg_matches_mut(&mut matches));
+    let program = match parsed {
         Ok(program) => program,
         Err(error) => {
             // Help goes to stdout, complaints to stderr; when neither can be written, nobody reads.
@@ -89,6 +112,41 @@ fn list_commands<P: Program>() -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+fn write_manual<P: Program>(directory: &Path) -> anyhow::Result<Exit> {
+    let mut whole = named::<P>();
+    whole.build();
+    manual::write(&whole, directory)
+        .with_context(|| format!("cannot write manual pages into {}", directory.display()))?;
+    Ok(Exit::Done)
+}
+
+/// The command line of a program, where each command has the name that it can be called by.
+fn named<P: Program>() -> Command {
+    let mut whole = P::command();
+    if P::COMMANDS_HAVE_NAMES {
+        whole = whole.mut_subcommands(|command| {
+            let name = format!("{PREFIX}{}", command.get_name());
+            let command = command.mut_subcommands(|below| {
+                let usage = format!("{name} {}", below.get_name());
+                let page = format!("{name}-{}", below.get_name());
+                below.bin_name(usage).display_name(page)
+            });
+            command.bin_name(&name).display_name(&name)
+        });
+    }
+    whole
+}
+
+/// The command line that a shell asks to complete: the program's, or that of the command it is called by.
+fn asked_for<P: Program>(called: Option<&OsString>) -> Command {
+    let mut whole = named::<P>();
+    whole.build();
+    let command = called
+        .and_then(|called| called_as::<P>(called))
+        .and_then(|name| whole.find_subcommand(name).cloned());
+    completion::with_names(command.unwrap_or(whole), P::names_for)
+}
+
 fn commands<P: Program>() -> impl Iterator<Item = String> {
     let commands: Vec<_> = P::command()
         .get_subcommands()
@@ -100,18 +158,18 @@ fn commands<P: Program>() -> impl Iterator<Item = String> {
 
 /// `si-lsimage X` becomes `si lsimage X`; everything else stays.
 fn by_name<P: Program>(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let name = arguments
-        .first()
-        .and_then(|name| Path::new(name).file_name())
-        .and_then(OsStr::to_str)
-        .and_then(|name| name.strip_prefix(PREFIX))
-        .map(str::to_owned);
-    let command =
-        name.filter(|name| P::COMMANDS_HAVE_NAMES && commands::<P>().any(|command| command == *name));
-    if let Some(command) = command {
+    if let Some(command) = arguments.first().and_then(|name| called_as::<P>(name)) {
+        // Help calls itself by the first of them.
+        arguments[0] = P::command().get_name().into();
         arguments.insert(1, command.into());
     }
     arguments
+}
+
+/// The command that a program is called as: `lsimage` of `/usr/bin/si-lsimage`.
+fn called_as<P: Program>(path: &OsStr) -> Option<String> {
+    let name = Path::new(path).file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    (P::COMMANDS_HAVE_NAMES && commands::<P>().any(|command| command == name)).then(|| name.to_owned())
 }
 
 fn set_up_log(verbose: u8, level: tracing::Level) {

@@ -9,6 +9,7 @@ mod extras;
 mod files;
 mod golden;
 mod inventory;
+mod names;
 mod order;
 mod state;
 mod store;
@@ -17,7 +18,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use simulcast_cli::{Console, Exit, Options, Program};
+use simulcast_cli::{Console, Exit, Names, Options, Program};
 
 /// Keep one golden client as it should be, have every other machine be like it
 #[derive(Debug, clap::Parser)]
@@ -46,6 +47,10 @@ impl Program for Si {
             commands::Command::Server(_) => tracing::Level::INFO,
             _ => tracing::Level::WARN,
         }
+    }
+
+    fn names_for(value: &str) -> Option<Names> {
+        names::names_for(value)
     }
 
     fn run(self, console: &Console) -> anyhow::Result<Exit> {

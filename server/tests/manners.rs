@@ -2,7 +2,9 @@
 
 use std::io::Read;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::harness::{Run, Site, program};
 
@@ -155,4 +157,23 @@ fn options_replace_the_environment() {
         "error: cannot open the store {}/elsewhere: {}/elsewhere/format says \"something else\\n\": this is no store \
          that this program knows; choose another --state directory",
     );
+}
+
+#[test]
+fn systemd_is_told_when_the_server_listens() {
+    let site = Site::with_golden();
+    let path = site.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut command = site.command(&["server", "--listen", "127.0.0.1:0"]);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut said = [0; 64];
+    let received = socket.recv(&mut said);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(&said[..received.unwrap()], b"READY=1\n");
 }

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use sd_notify::NotifyState;
 use simulcast_cli::{Console, Exit};
 use simulcast_image::store::Store;
 use simulcast_protocol::api::{PORT, Token};
@@ -136,6 +137,10 @@ async fn serve(daemon: Arc<Daemon>, listener: TcpListener, console: &Console) ->
     console.line(format_args!(
         "si-server: ready on http://{address}, state in {state}"
     ))?;
+    // Whoever started us without systemd does not listen.
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::warn!(%error, "cannot tell systemd that the server is ready");
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

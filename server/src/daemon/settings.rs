@@ -320,6 +320,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_file_says_what_is_usual() {
+        let shipped = include_str!("../../../packaging/server.toml");
+        let load = |text: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(FILE), text).unwrap();
+            Settings::load(directory.path(), Overrides::default()).unwrap()
+        };
+        assert_eq!(load(shipped), Settings::default());
+        // Words behind # have a blank before them.
+        let usual = shipped.lines().map(|line| match line.strip_prefix('#') {
+            Some(value) if value.starts_with(char::is_alphabetic) => format!("{value}\n"),
+            _ => format!("{line}\n"),
+        });
+        let usual: String = usual.collect();
+        assert!(usual.contains("\nttl = 1\n"));
+        assert_eq!(load(&usual), Settings::default());
+        let all = load(&usual.replace("\n## ", "\n"));
+        assert!(all.listen.is_some() && all.multicast.max_rate.is_some());
+    }
+
+    #[test]
     fn the_file_goes_over_the_defaults_and_the_command_line_over_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let none = Settings::load(directory.path(), Overrides::default()).unwrap();
