@@ -1,5 +1,6 @@
 //! Arrays, volume groups and file systems: made, opened, closed. There is no udev in the mini-kernel, so nothing waits for it.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -134,6 +135,24 @@ pub fn lvm(command: &str) -> Run {
     Run::new(Tool::Lvm)
         .args([command, "--config", NO_UDEV])
         .timeout(MAKE)
+}
+
+/// Has an array wait with making its members alike until it is started the next time, so that it does not compete with what is
+/// written to it. What the kernel then says that it does: `frozen`; `None` where the array's level has nothing to make alike.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn postpone_copying(array: &Path) -> io::Result<Option<String>> {
+    // The name in /dev/md is a symlink to the device.
+    let device = array.canonicalize()?;
+    let name = device.file_name().unwrap_or_default();
+    let action = Path::new("/sys/class/block").join(name).join("md/sync_action");
+    if !action.exists() {
+        return Ok(None);
+    }
+    fs::write(&action, "frozen")?;
+    let now = fs::read_to_string(&action)?;
+    Ok(Some(now.trim().to_owned()))
 }
 
 /// Stops all arrays and volume groups, so that their disks can be partitioned. What is not there, or has no program to be

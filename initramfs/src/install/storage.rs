@@ -13,6 +13,7 @@ use simulcast_system::command::{Run, Tool};
 use simulcast_system::partition::{self, ScriptPartition, TableScript};
 use simulcast_system::storage::{self, Mkfs, NewArray, lvm};
 
+use super::reporter::Reporter;
 use super::{Done, facts, job};
 
 /// Makes the disks plainly unbootable, before anything else is written: an install that is interrupted leaves no system
@@ -142,6 +143,22 @@ pub(super) fn raid(plan: &Plan, order: &Order) -> Done {
         partition::wipe(Path::new(&array.path))?;
     }
     Ok(())
+}
+
+/// Has the arrays make their members alike after the install, which would be the slower for it.
+pub(super) fn postpone_copying(plan: &Plan, reporter: &Reporter) {
+    for array in &plan.arrays {
+        let path = &array.path;
+        match storage::postpone_copying(Path::new(path)) {
+            Ok(Some(now)) => reporter.say(&format!(
+                "{path} makes its members alike after the install ({now})"
+            )),
+            Ok(None) => {}
+            Err(error) => reporter.say(&format!(
+                "warning: {path} makes its members alike now, and that costs time: {error}"
+            )),
+        }
+    }
 }
 
 /// Makes the volume groups and their volumes.
