@@ -162,6 +162,11 @@ fn looks_around(course: &mut Course) -> Result<()> {
     let vm = course.vm();
     vm.type_text("echo $(grep -c ' /mnt' /proc/mounts) are mounted\n")?;
     vm.wait_for("3 are mounted", START)?;
+    // Ctrl-C ends what runs, and not the shell.
+    vm.type_text("sh -c 'echo begun $((2 + 2)); exec sleep 1000'\n")?;
+    vm.wait_for("begun 4", START)?;
+    vm.type_text("\x03echo interrupted $((1 + 1))\n")?;
+    vm.wait_for("interrupted 2", START)?;
     vm.type_text("exit\n")
 }
 

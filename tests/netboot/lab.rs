@@ -17,8 +17,8 @@ use crate::vm::Machine;
 use crate::vm::site::{LIMIT, Site, cached};
 use crate::wait;
 
-/// The layouts that nodes can have: one disk, two that mirror each other, volumes of a group, and one disk that systemd-boot
-/// starts.
+/// The layouts that nodes can have: one disk, two that mirror each other, volumes of a group on a disk with an MBR, and one disk
+/// that systemd-boot starts.
 const LAYOUTS: [(&str, &str); 4] = [
     (
         "plain",
@@ -69,8 +69,8 @@ mount = "/"
     (
         "volumes",
         r#"[disk.system]
+table = "mbr"
 partition = [
-    { name = "bios", kind = "bios-boot", size = "1MiB" },
     { name = "boot", size = "192MiB" },
     { name = "lvm", kind = "lvm", size = "rest" },
 ]

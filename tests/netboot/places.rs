@@ -27,7 +27,8 @@ pub(super) struct Place {
 }
 
 /// The file systems with files of the version, the root first. Partitions and volumes have the names that the layouts of
-/// the laboratory give them: `root`, and otherwise that of the directory.
+/// the laboratory give them: `root`, and otherwise that of the directory. In an MBR, which has no names, there is `/boot`, and a
+/// member of a group.
 ///
 /// # Errors
 /// When there is none that is the root, or md's or LVM's own data make no sense.
@@ -41,9 +42,11 @@ pub(super) fn places(disk: &Path) -> Result<Vec<Place>> {
         let number = |key: &str| partition[key].as_u64().map(|sectors| sectors * SECTOR);
         let (start, bytes) = (number("start"), number("size"));
         let (start, bytes) = (start.context("it has a start")?, bytes.context("it has a size")?);
-        match partition["name"].as_str().unwrap_or_default() {
-            "lvm" => found.extend(volumes(&file, start)?),
-            name @ ("root" | "boot") => found.push(member(&file, place(name, start, bytes))?),
+        let text = |key: &str| partition[key].as_str().unwrap_or_default();
+        match (text("name"), text("type")) {
+            ("lvm", _) | ("", "8e") => found.extend(volumes(&file, start)?),
+            ("root", _) => found.push(member(&file, place("root", start, bytes))?),
+            ("boot", _) | ("", "83") => found.push(place("boot", start, bytes)),
             _ => {}
         }
     }

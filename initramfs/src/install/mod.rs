@@ -307,6 +307,7 @@ impl Job {
             Step::Unmount => {
                 boot_loader::load_kexec(self)?;
                 storage::unmount(self.plan()?, self.known_order()?, &self.target)?;
+                storage::tell_copying(self.plan()?, &self.reporter);
                 // So that they start clean; an array that is still copying goes on where it was.
                 Ok(simulcast_system::storage::stop_all()?)
             }

@@ -148,15 +148,24 @@ pub(super) fn raid(plan: &Plan, order: &Order) -> Done {
 /// Has the arrays make their members alike after the install, which would be the slower for it.
 pub(super) fn postpone_copying(plan: &Plan, reporter: &Reporter) {
     for array in &plan.arrays {
-        let path = &array.path;
-        match storage::postpone_copying(Path::new(path)) {
-            Ok(Some(now)) => reporter.say(&format!(
-                "{path} makes its members alike after the install ({now})"
-            )),
-            Ok(None) => {}
-            Err(error) => reporter.say(&format!(
-                "warning: {path} makes its members alike now, and that costs time: {error}"
-            )),
+        if let Err(error) = storage::postpone_copying(Path::new(&array.path)) {
+            reporter.say(&format!(
+                "warning: {} makes its members alike now, and that costs time: {error}",
+                array.path
+            ));
+        }
+    }
+}
+
+/// Says what the arrays have yet to do when the installed system has started.
+pub(super) fn tell_copying(plan: &Plan, reporter: &Reporter) {
+    for array in &plan.arrays {
+        if let Ok(Some(done)) = storage::copied(Path::new(&array.path)) {
+            reporter.say(&format!(
+                "{} makes its members alike when the system has started; {} MiB of each are so already",
+                array.path,
+                done >> 20
+            ));
         }
     }
 }
