@@ -1,6 +1,7 @@
 //! The boot service without a machine: what it answers, and that dnsmasq runs as long as the server does.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -87,6 +88,18 @@ fn what_cannot_work_is_said_at_the_start() {
         said.contains("address: 10.77.9.1 is not within the network 10.77.0.0/24"),
         "{said}"
     );
+    let mode = |mode| fs::set_permissions(&site.state, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o700);
+    let (code, said) = refused(&dhcp(""));
+    assert_eq!(code, Some(2), "{said}");
+    let state = site.state.display();
+    assert!(
+        said.contains(&format!(
+            "cannot pass through {state} (mode 700)\nhint: chmod o+x {state}"
+        )),
+        "{said}"
+    );
+    mode(0o755);
     fs::remove_file(site.state.join("boot/tftp/undionly.kpxe")).unwrap();
     let (code, said) = refused(&dhcp(""));
     assert_eq!(code, Some(2), "{said}");
