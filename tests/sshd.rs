@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -50,7 +51,29 @@ impl Operator {
         self.dir.join("config")
     }
 
-    fn public_key(&self) -> Result<String> {
+    /// An ssh command to a machine whose host key nobody can know, because it has just made it.
+    pub fn to_stranger(&self, namespace: &Namespace, address: &str) -> Command {
+        let mut ssh = namespace.command("ssh");
+        ssh.args(["-F", "/dev/null", "-i"]).arg(self.dir.join("key"));
+        for option in [
+            "IdentitiesOnly=yes",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "BatchMode=yes",
+            "ConnectTimeout=20",
+            "LogLevel=ERROR",
+        ] {
+            ssh.args(["-o", option]);
+        }
+        ssh.arg(format!("root@{address}"));
+        ssh
+    }
+
+    /// The public key, as it stands in a list of those who may come in.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn public_key(&self) -> Result<String> {
         fs::read_to_string(self.dir.join("key.pub")).context("read the operator's public key")
     }
 

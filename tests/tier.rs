@@ -83,6 +83,8 @@ pub fn probe(feature: Feature) -> Result<()> {
                 "sfdisk",
                 "modprobe",
                 "grub-mkimage",
+                "dhcpd",
+                "kea-dhcp4",
             ])?;
             for file in ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/lib/ipxe/snponly.efi"] {
                 if !std::path::Path::new(file).is_file() {

@@ -186,3 +186,27 @@ fn what_is_missing_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn a_kernel_for_another_processor_is_refused() {
+    let directory = system();
+    let root = directory.path();
+    // A real program of this machine, and modules that say that they are for 64-bit ARM (EM_AARCH64 at byte 18).
+    fs::copy("/proc/self/exe", root.join("usr/sbin/blkid")).unwrap();
+    let foreign = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
+    for name in ["virtio_net", "net_failover"] {
+        let path = root.join(format!("usr/lib/modules/6.1-test/kernel/drivers/net/{name}.ko"));
+        let mut module = fs::read(&path).unwrap();
+        module[18] = foreign;
+        fs::write(&path, module).unwrap();
+    }
+    let mut recipe = recipe(root);
+    recipe.classes = vec![Class::Network];
+    let error = build(&recipe).unwrap_err().to_string();
+    let names = |number: u8| if number == 183 { "aarch64" } else { "x86_64" };
+    let (here, there) = (names(if foreign == 183 { 62 } else { 183 }), names(foreign));
+    assert!(
+        error.ends_with(&format!("is for {here}, the kernel for {there}")),
+        "{error}"
+    );
+}

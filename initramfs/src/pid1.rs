@@ -175,9 +175,10 @@ pub(crate) fn console_shell() -> Result<()> {
     let open = || OpenOptions::new().read(true).write(true).open("/dev/console");
     let console = open().context("cannot open /dev/console")?;
     let (out, talk) = (console.try_clone()?, console.try_clone()?);
-    let mut shell = command("/bin/sh");
+    // With the terminal behind the console as its own, so that Ctrl-C ends what runs in it.
+    let mut shell = command("/bin/busybox");
     shell
-        .arg("-i")
+        .args(["setsid", "cttyhack", "/bin/sh", "-i"])
         .stdin(Stdio::from(console))
         .stdout(Stdio::from(out))
         .stderr(Stdio::from(talk));

@@ -1,7 +1,9 @@
 //! Arrays, volume groups and file systems: made, opened, closed. There is no udev in the mini-kernel, so nothing waits for it.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -10,6 +12,10 @@ use crate::command::{CommandError, Run, Tool};
 
 /// Time for a program that makes something large on a slow disk.
 const MAKE: Duration = Duration::from_secs(600);
+
+/// How often an array is told to wait, and the pause between: its own thread looks after each second or sooner.
+const FREEZE_TRIES: u32 = 50;
+const FREEZE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What LVM needs to be told where no udev makes its devices.
 const NO_UDEV: &str =
@@ -134,6 +140,52 @@ pub fn lvm(command: &str) -> Run {
     Run::new(Tool::Lvm)
         .args([command, "--config", NO_UDEV])
         .timeout(MAKE)
+}
+
+/// Has an array wait with making its members alike until it is started the next time, so that it does not compete with what is
+/// written to it. Whether it has anything to make alike; a level without redundancy has not.
+///
+/// # Errors
+/// When the kernel refuses, or goes on with it.
+pub fn postpone_copying(array: &Path) -> io::Result<bool> {
+    let md = md_directory(array)?;
+    let (action, completed) = (md.join("sync_action"), md.join("sync_completed"));
+    if !action.exists() {
+        return Ok(false);
+    }
+    // A copying that is just about to begin is not held by the first word: only one that runs can be stopped.
+    for _ in 0..FREEZE_TRIES {
+        fs::write(&action, "frozen")?;
+        if fs::read_to_string(&completed)?.trim() == "none" {
+            return Ok(true);
+        }
+        thread::sleep(FREEZE_PAUSE);
+    }
+    Err(io::Error::other("the kernel goes on with it"))
+}
+
+/// How many bytes of each member an array has made alike since it was made; `None` when nothing is left to do.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn copied(array: &Path) -> io::Result<Option<u64>> {
+    match fs::read_to_string(md_directory(array)?.join("resync_start")) {
+        Ok(text) => Ok(text
+            .trim()
+            .parse()
+            .ok()
+            .map(|sectors: u64| sectors.saturating_mul(512))),
+        // A level without redundancy.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the kernel says what an array does (md(4)). Its name in /dev may be a symlink.
+fn md_directory(array: &Path) -> io::Result<PathBuf> {
+    let device = array.canonicalize()?;
+    let name = device.file_name().unwrap_or_default();
+    Ok(Path::new("/sys/class/block").join(name).join("md"))
 }
 
 /// Stops all arrays and volume groups, so that their disks can be partitioned. What is not there, or has no program to be

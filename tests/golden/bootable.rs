@@ -1,5 +1,5 @@
-//! A golden client that starts on bare machines: Debian with a kernel, systemd, GRUB, md RAID and sshd, and little else, as
-//! emulated machines unpack a few MB in a second.
+//! A golden client that starts on bare machines: Debian with a kernel, systemd, GRUB, systemd-boot, md RAID, LVM and sshd, and
+//! little else, as emulated machines unpack a few MB in a second.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ pub const ROOT: &str = "5f0c9a4e-6d1b-4b7e-9a53-0d6f2e8c1b70";
 
 /// How it is made.
 pub const RECIPE: Recipe = Recipe {
-    revision: 3,
+    revision: 4,
     packages: &[
         "busybox",
         "dbus",
@@ -27,9 +27,11 @@ pub const RECIPE: Recipe = Recipe {
         "iproute2",
         "kmod",
         "linux-image-cloud-amd64",
+        "lvm2",
         "mdadm",
         "openssh-server",
         "systemd",
+        "systemd-boot-efi",
         "systemd-sysv",
         "udev",
         "zstd",
@@ -86,7 +88,7 @@ fn finish(tree: &Path) -> Result<()> {
 /// An initramfs with the drivers of the site's disks alone: a small one starts sooner, and is sooner made anew.
 fn initramfs(tree: &Path) -> Result<()> {
     write(tree, "etc/initramfs-tools/conf.d/site", "MODULES=list\n")?;
-    let drivers = "virtio_pci\nvirtio_blk\nnvme\nahci\nsd_mod\next4\nraid1\n";
+    let drivers = "virtio_pci\nvirtio_blk\nnvme\nahci\nsd_mod\next4\nxfs\nraid1\ndm_mod\n";
     write(tree, "etc/initramfs-tools/modules", drivers)?;
     run(command_in(tree, "golden01", None, &[]).args(["update-initramfs", "-u", "-k", "all"]))
         .context("make the golden client's initramfs")?;

@@ -13,10 +13,28 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// A line on the console that tells how far a machine is: what it means, and the text.
 pub type Mark = (&'static str, &'static str);
 
-/// The installer runs, and says hello.
-pub const UNKNOWN: &[Mark] = &[
+/// The installer refuses to go on, and waits.
+pub const REFUSED: &[Mark] = &[
     ("mini-kernel", "modules: load drivers"),
     ("hello", "hello: say hello"),
+    ("refused", FAILED),
+];
+
+/// The mini-kernel waits for the operator, and has said how to come in.
+pub const RESCUE: &[Mark] = &[
+    ("waits", "This machine waits in rescue."),
+    ("rescue", "reboot -f here."),
+];
+
+/// The installer stops where it was told to, installs the machine then, and the installed system lets users in.
+pub const STOPPED: &[Mark] = &[
+    ("mini-kernel", "modules: load drivers"),
+    ("hello", "hello: say hello"),
+    ("stopped", "stopped before receive: leave the shell to go on"),
+    ("receive", "receive: receive the version"),
+    ("received", "receive: done in"),
+    ("installed", "unmount: done in"),
+    ("login", " login: "),
 ];
 
 /// The installer runs, installs the machine, and the installed system lets users in.
@@ -67,6 +85,16 @@ impl Course {
     /// The machine.
     pub fn vm(&mut self) -> &mut Vm {
         &mut self.vm
+    }
+
+    /// The same machine from now on, which should say other marks.
+    #[must_use]
+    pub fn go_on(self, marks: &'static [Mark]) -> Self {
+        Self {
+            marks,
+            reached: Vec::new(),
+            ..self
+        }
     }
 
     /// When it has said a mark, since it was switched on.

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
+use super::places::places;
 use crate::command::{command, read};
 use crate::compare;
 use crate::vm::Machine;
@@ -27,6 +27,14 @@ pub const IDENTITY: &[&str] = &[
 
 /// What an install makes a node's own besides, when its root is an array and the golden client's is not.
 pub const MIRROR: &[&str] = &["/boot/initrd.img-*", "/etc/mdadm/mdadm.conf"];
+
+/// What an install makes a node's own besides, when its root and `/var` are volumes of a group, and `/boot` a partition.
+pub const VOLUMES: &[&str] = &[
+    "/boot/initrd.img-*",
+    "/boot/lost+found",
+    "/etc/lvm/backup",
+    "/var/lost+found",
+];
 
 /// What reports the first start, and goes then.
 pub const REPORT: &[&str] = &[
@@ -75,19 +83,23 @@ pub fn look(machine: &Machine, tree: &Path, work: &Path, except: &[&[&str]]) -> 
     let rsync = compare::rsync(tree, &place, &except);
     // What is mounted goes away with the shell. A file system that was not unmounted cannot be mounted read-only.
     let script = r#"set -eu
-mount -t ext4 -o "ro,loop,offset=$1" "$2" "$3"
-cat "$3/etc/hostname" "$3/etc/machine-id" "$3/etc/ssh/ssh_host_ed25519_key.pub"
-shift 3
+disk=$1 root=$2
+shift 2
+while [ "$1" != -- ]; do
+    mount -o "ro,loop,offset=$1,sizelimit=$2" "$disk" "$root$3"
+    shift 3
+done
+shift
+cat "$root/etc/hostname" "$root/etc/machine-id" "$root/etc/ssh/ssh_host_ed25519_key.pub"
 exec "$@""#;
     let mut shell = command("unshare");
     shell
         .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(root_offset(disk)?.to_string());
-    shell
-        .arg(disk)
-        .arg(&place)
-        .arg(rsync.get_program())
-        .args(rsync.get_args());
+        .args([disk, &place]);
+    for found in places(disk)? {
+        shell.args([found.offset.to_string(), found.bytes.to_string(), found.point]);
+    }
+    shell.arg("--").arg(rsync.get_program()).args(rsync.get_args());
     let said = read(&mut shell).with_context(|| format!("look at the disk of {}", machine.name()))?;
     let mut lines = said.lines().map(str::to_owned);
     let mut next = || lines.next().unwrap_or_default();
@@ -98,36 +110,6 @@ exec "$@""#;
         machine_id,
         host_key,
     })
-}
-
-/// Where the root's file system begins on a disk: in the last partition, behind the array's own data if it is a member.
-fn root_offset(disk: &Path) -> Result<u64> {
-    let table: Value = serde_json::from_str(&read(command("sfdisk").arg("--json").arg(disk))?)
-        .with_context(|| format!("read the table of {}", disk.display()))?;
-    let last = table["partitiontable"]["partitions"]
-        .as_array()
-        .and_then(|all| all.last());
-    let start = last
-        .and_then(|last| last["start"].as_u64())
-        .context("the disk has no partition")?
-        * 512;
-    let at = |offset: u64| -> Result<Vec<u8>> {
-        use std::os::unix::fs::FileExt as _;
-        let file = fs::File::open(disk).with_context(|| format!("open {}", disk.display()))?;
-        let mut bytes = vec![0; 256];
-        file.read_exact_at(&mut bytes, start + offset)
-            .with_context(|| format!("read {}", disk.display()))?;
-        Ok(bytes)
-    };
-    // md(4): version 1.2 of the metadata lies 4 KiB behind the start; 128 bytes into it stands where the data begins.
-    let member = at(4096)?;
-    if member[..4] != [0xfc, 0x4e, 0x2b, 0xa9] {
-        return Ok(start);
-    }
-    let sectors: [u8; 8] = member[128..136].try_into().context("eight bytes are eight")?;
-    let data = u64::from_le_bytes(sectors);
-    ensure!(data < 1 << 30, "the array's data begins at sector {data}");
-    Ok(start + data * 512)
 }
 
 /// Whether a difference is only the time of a directory in which something was made that is excepted.

@@ -12,12 +12,14 @@ use crate::golden::bootable;
 use crate::golden::debian::Debian;
 use crate::programs::Programs;
 use crate::run::Run;
+use crate::sshd::{self, Operator};
 use crate::vm::Machine;
 use crate::vm::site::{LIMIT, Site, cached};
 use crate::wait;
 
-/// The layouts that nodes can have: one disk, and two that mirror each other.
-const LAYOUTS: [(&str, &str); 2] = [
+/// The layouts that nodes can have: one disk, two that mirror each other, volumes of a group on a disk with an MBR, and one disk
+/// that systemd-boot starts.
+const LAYOUTS: [(&str, &str); 4] = [
     (
         "plain",
         r#"[disk.system]
@@ -64,6 +66,57 @@ kind = "ext4"
 mount = "/"
 "#,
     ),
+    (
+        "volumes",
+        r#"[disk.system]
+table = "mbr"
+partition = [
+    { name = "boot", size = "192MiB" },
+    { name = "lvm", kind = "lvm", size = "rest" },
+]
+
+[group.vg0]
+members = ["system.lvm"]
+volume = [{ name = "root", size = "rest" }, { name = "var", size = "512MiB" }]
+
+[[filesystem]]
+on = "system.boot"
+kind = "ext4"
+mount = "/boot"
+
+[[filesystem]]
+on = "vg0.root"
+kind = "xfs"
+mount = "/"
+
+[[filesystem]]
+on = "vg0.var"
+kind = "ext4"
+mount = "/var"
+"#,
+    ),
+    (
+        "entries",
+        r#"[boot]
+loader = "systemd-boot"
+
+[disk.system]
+partition = [
+    { name = "efi", kind = "efi", size = "96MiB" },
+    { name = "root", size = "rest" },
+]
+
+[[filesystem]]
+on = "system.efi"
+kind = "vfat"
+mount = "/boot/efi"
+
+[[filesystem]]
+on = "system.root"
+kind = "ext4"
+mount = "/"
+"#,
+    ),
 ];
 
 /// The golden client's image.
@@ -87,7 +140,7 @@ impl<'run> Lab<'run> {
     /// # Errors
     /// When anything of it cannot be made.
     pub fn new(run: &'run Run, programs: Programs, settings: &str) -> Result<Self> {
-        programs.require(&["si-import", "si-node", "si-install", "si-checkout"])?;
+        programs.require(&["si-import", "si-getimage", "si-node", "si-install", "si-checkout"])?;
         let version = first_version(&programs)?;
         let site = Site::new(run, programs, settings)?.with_package()?;
         for part in fs::read_dir(&version).with_context(|| format!("list {}", version.display()))? {
@@ -132,10 +185,10 @@ impl<'run> Lab<'run> {
             .with_context(|| format!("{IMAGE} has no version {version} in {listed}"))
     }
 
-    /// What an administrator changes in the golden client becomes `golden01@2`.
+    /// What an administrator changes in the golden client becomes `golden01@2`: captured from its sshd, as a machine of its own.
     ///
     /// # Errors
-    /// When it cannot be imported.
+    /// When it cannot be captured.
     pub fn change_golden(&self) -> Result<()> {
         let golden = self.run.dir().join("golden");
         run(command("cp").arg("-a").arg(self.tree(1)?).arg(&golden))?;
@@ -147,8 +200,12 @@ impl<'run> Lab<'run> {
             fs::create_dir_all(path.parent().unwrap_or(&golden)).context("make a directory")?;
             fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         }
-        let path = golden.to_str().context("a path of a run is UTF-8")?;
-        self.site.operate("si-import", &[IMAGE, "--tree", path])?;
+        let machine = self.site.network.join(IMAGE, 9)?;
+        let operator = Operator::new(self.run)?;
+        let mut sshd = sshd::start(&machine, &golden, &operator)?;
+        let mut capture = self.site.command("si-getimage")?;
+        crate::command::run(capture.arg(IMAGE).env("SI_SSH", operator.ssh()))?;
+        sshd.kill();
         Ok(())
     }
 
@@ -173,13 +230,15 @@ impl<'run> Lab<'run> {
         })
     }
 
-    /// Makes a machine that waits a node, which is installed at once. Its address ends in `number`, if there is one.
+    /// Makes a machine that waits a node with `more` settings, which is installed at once. Its address ends in `number`, if there
+    /// is one.
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn adopt(&self, machine: &Machine, layout: &str, number: Option<u8>) -> Result<()> {
+    pub fn adopt(&self, machine: &Machine, layout: &str, number: Option<u8>, more: &[&str]) -> Result<()> {
         let mut args = vec!["adopt", machine.mac(), machine.name(), "--image", IMAGE];
         args.extend(["--layout", layout, "--set", "console=ttyS0"]);
+        more.iter().for_each(|setting| args.extend(["--set", *setting]));
         let address = number.map(|number| format!("address=10.77.0.{number}"));
         if let Some(address) = &address {
             args.extend(["--set", address]);

@@ -6,11 +6,13 @@
 
 mod course;
 pub mod judge;
+pub mod kinds;
 mod lab;
+mod places;
 pub mod runs;
 pub mod tar;
 mod times;
 
-pub use self::course::{Course, INSTALL, LOCAL, Mark, UNKNOWN, all_reach};
+pub use self::course::{Course, INSTALL, LOCAL, Mark, REFUSED, RESCUE, STOPPED, all_reach};
 pub use self::lab::{Lab, Node};
 pub use self::times::{Times, table};

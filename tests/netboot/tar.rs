@@ -63,7 +63,7 @@ pub fn receive_against_tar(programs: &Programs) -> Result<(f64, f64)> {
     let mut course = [Course::begin(&machines[0], INSTALL)?];
     all_reach(&mut course, "hello", WHOLE)?;
     lab.wait_unknown(&machines, WHOLE)?;
-    lab.adopt(&machines[0], "plain", None)?;
+    lab.adopt(&machines[0], "plain", None, &[])?;
     all_reach(&mut course, "installed", WHOLE)?;
     let [mut course] = course;
     let unpacking = unpacked(&course.vm().console())?;

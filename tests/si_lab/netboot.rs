@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use simulcast_testkit::netboot::{runs, tar};
+use simulcast_testkit::netboot::{kinds, runs, tar};
 use simulcast_testkit::programs::Programs;
 use simulcast_testkit::tier::{Feature, probe};
 
@@ -20,10 +20,12 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Only {
-    /// A BIOS, a UEFI and a machine with mirrored disks, from one session; then one of them starts again.
+    /// A BIOS, a UEFI and a machine with mirrored disks, from one session.
     Three,
     /// A machine beside a foreign DHCP server, interrupted twice, then installed with other versions.
     Again,
+    /// A machine that is refused, then gets volumes of a group and goes on by kexec; a UEFI with systemd-boot.
+    Kinds,
     /// How long receiving takes, and how long unpacking an archive from HTTP in the same machine.
     Tar,
 }
@@ -52,6 +54,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if wanted(Only::Again) {
         eprintln!("==> an interrupted install, a newer version, the older one again");
         runs::interrupted_and_installed_again(&programs)?;
+    }
+    if wanted(Only::Kinds) {
+        eprintln!("==> other kinds of storage, boot loader and ending, and a refusal");
+        kinds::of_other_kinds(&programs)?;
     }
     if wanted(Only::Tar) {
         eprintln!("==> receiving, and unpacking an archive");

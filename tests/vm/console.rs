@@ -1,8 +1,10 @@
 //! The serial console of a machine: QEMU logs it, and takes what is typed.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -19,6 +21,8 @@ pub(super) struct Console {
     dir: PathBuf,
     /// Bytes of the text that were passed by.
     passed: usize,
+    /// Where is typed, once something was. QEMU takes a few characters at a time, and forgets the rest when it is closed.
+    keys: Option<UnixStream>,
 }
 
 impl Console {
@@ -27,6 +31,7 @@ impl Console {
         let mut console = Self {
             dir: dir.to_owned(),
             passed: 0,
+            keys: None,
         };
         console.passed = console.text().len();
         console
@@ -69,12 +74,22 @@ impl Console {
     }
 
     /// Types.
-    pub(super) fn type_text(&self, text: &str) -> Result<()> {
-        let mut socket = connect(&self.dir, SOCKET)?;
-        socket
-            .write_all(text.replace('\n', "\r").as_bytes())
+    pub(super) fn type_text(&mut self, text: &str) -> Result<()> {
+        let keys = match &mut self.keys {
+            Some(keys) => keys,
+            none => none.insert(keyboard(&self.dir)?),
+        };
+        keys.write_all(text.replace('\n', "\r").as_bytes())
             .context("type on the console")
     }
+}
+
+/// Connects to the socket. What the console shows comes out of it too, and is taken until QEMU ends, so that QEMU does not wait.
+fn keyboard(dir: &Path) -> Result<UnixStream> {
+    let socket = connect(dir, SOCKET)?;
+    let mut shown = socket.try_clone().context("share the console's socket")?;
+    thread::spawn(move || io::copy(&mut shown, &mut io::sink()));
+    Ok(socket)
 }
 
 /// Text without escape sequences (ECMA-48, 5.4) and control characters other than line ends; boot loaders colour and move

@@ -64,6 +64,8 @@ pub enum Card {
     Virtio,
     /// virtio, without a boot ROM: only UEFI boots from it, by its own driver.
     VirtioBare,
+    /// The same, and the firmware boots from it by HTTP alone, not by PXE.
+    VirtioHttp,
     /// Intel e1000, with the boot ROM.
     E1000,
 }
@@ -228,9 +230,16 @@ impl Machine {
         }
         let (model, rom) = match self.card {
             Card::Virtio => ("virtio-net-pci", ""),
-            Card::VirtioBare => ("virtio-net-pci", ",romfile="),
+            Card::VirtioBare | Card::VirtioHttp => ("virtio-net-pci", ",romfile="),
             Card::E1000 => ("e1000", ""),
         };
+        if self.card == Card::VirtioHttp {
+            for protocol in ["IPv4", "IPv6"] {
+                add(&format!(
+                    "-fw_cfg name=opt/org.tianocore/{protocol}PXESupport,string=no"
+                ));
+            }
+        }
         add(&format!(
             "-netdev tap,id=net,ifname={},script=no,downscript=no",
             self.port
@@ -333,7 +342,7 @@ impl Vm {
     ///
     /// # Errors
     /// When QEMU has ended.
-    pub fn type_text(&self, text: &str) -> Result<()> {
+    pub fn type_text(&mut self, text: &str) -> Result<()> {
         self.console.type_text(text)
     }
 
@@ -351,6 +360,15 @@ impl Vm {
     /// When QEMU has ended.
     pub fn press_power_button(&self) -> Result<()> {
         self.monitor()?.execute("system_powerdown").map(drop)
+    }
+
+    /// Pulls the plug of its network card.
+    ///
+    /// # Errors
+    /// When QEMU has ended.
+    pub fn unplug(&self) -> Result<()> {
+        let arguments = serde_json::json!({ "name": "net", "up": false });
+        self.monitor()?.execute_with("set_link", &arguments).map(drop)
     }
 
     /// Presses the reset button.

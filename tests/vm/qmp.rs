@@ -52,7 +52,15 @@ impl Monitor {
     /// # Errors
     /// When QEMU has ended, does not answer, or refuses the command.
     pub fn execute(&mut self, name: &str) -> Result<Value> {
-        let line = format!("{}\n", json!({ "execute": name }));
+        self.execute_with(name, &json!({}))
+    }
+
+    /// Has a command executed with arguments, and returns what it returns.
+    ///
+    /// # Errors
+    /// As [`Monitor::execute`].
+    pub fn execute_with(&mut self, name: &str, arguments: &Value) -> Result<Value> {
+        let line = format!("{}\n", json!({ "execute": name, "arguments": arguments }));
         self.to
             .write_all(line.as_bytes())
             .with_context(|| format!("tell the monitor to {name}"))?;

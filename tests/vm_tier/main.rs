@@ -6,6 +6,7 @@
 )]
 
 mod boot;
+mod dhcp;
 mod install;
 mod service;
 mod site;

@@ -1,6 +1,7 @@
 //! The boot service without a machine: what it answers, and that dnsmasq runs as long as the server does.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -87,6 +88,18 @@ fn what_cannot_work_is_said_at_the_start() {
         said.contains("address: 10.77.9.1 is not within the network 10.77.0.0/24"),
         "{said}"
     );
+    let mode = |mode| fs::set_permissions(&site.state, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o700);
+    let (code, said) = refused(&dhcp(""));
+    assert_eq!(code, Some(2), "{said}");
+    let state = site.state.display();
+    assert!(
+        said.contains(&format!(
+            "cannot pass through {state} (mode 700)\nhint: chmod o+x {state}"
+        )),
+        "{said}"
+    );
+    mode(0o755);
     fs::remove_file(site.state.join("boot/tftp/undionly.kpxe")).unwrap();
     let (code, said) = refused(&dhcp(""));
     assert_eq!(code, Some(2), "{said}");
@@ -145,6 +158,9 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
         String::from_utf8(text).unwrap(),
         site.get("/boot/pxelinux.cfg/default", &[]).unwrap().1
     );
+    // The first digits of an address in this network stand for everybody who is not known.
+    assert!(!tftp("pxelinux.cfg/0A4D0064").0 && !tftp("pxelinux.cfg/0A4D006").0);
+    assert_eq!(tftp("pxelinux.cfg/0A4D00"), tftp("pxelinux.cfg/default"));
     let (_, text) = tftp("grub/grub.cfg");
     assert_eq!(
         String::from_utf8(text).unwrap(),
@@ -156,7 +172,8 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
         ("/boot/packages/..%2f..%2fkeys/x/token", 404),
         ("/boot/files/..%2fleases", 404),
         ("/boot/files/dnsmasq.conf", 404),
-        ("/boot/pxelinux.cfg/0A", 404),
+        ("/boot/pxelinux.cfg/0A", 200),
+        ("/boot/pxelinux.cfg/0G", 404),
         ("/boot/grub/grub.cfg-01-52", 404),
         ("/boot", 401),
         ("/v1/key", 401),
@@ -164,6 +181,55 @@ fn boot_loaders_get_what_they_ask_for_without_a_token() {
         assert_eq!(site.get(path, &[]).unwrap().0, status, "{path}");
     }
     assert!(!tftp("../leases").0 && !tftp("../../keys/token").0);
+}
+
+/// What the program itself thinks of a configuration.
+fn is_understood(site: &Site<'_>, program: &str, args: &[&str], text: &str) -> bool {
+    let path = site.state.join(format!("{program}.conf"));
+    fs::write(&path, text).unwrap();
+    let judged = command::command(program).args(args).arg(&path).output().unwrap();
+    eprintln!("{program}: {}", String::from_utf8_lossy(&judged.stderr));
+    judged.status.success()
+}
+
+#[test]
+fn services_of_the_site_understand_what_is_printed_for_them() {
+    if !can_run() {
+        return;
+    }
+    let run = Run::start("boot-print").unwrap();
+    let site = site(&run, "");
+    let card = "52:54:00:77:00:0b";
+    let fixed = ["add", "node01", "--mac", card, "address=10.77.0.11"];
+    site.operate("si-node", &fixed).unwrap();
+    let floating = ["add", "node02", "--mac", "52:54:00:77:00:0c"];
+    site.operate("si-node", &floating).unwrap();
+    for loaders in ["", "bios = \"pxelinux\"\nuefi = \"grub\"\n"] {
+        site.configure(&dhcp(loaders)).unwrap();
+        let print = |program: &str| site.operate("si-mkbootserver", &["--print", program]).unwrap();
+        let texts = ["dnsmasq", "dhcpd", "kea"].map(print);
+        assert!(
+            texts
+                .iter()
+                .all(|text| text.contains(card) && text.contains("10.77.0.11"))
+        );
+        let [dnsmasq, dhcpd, kea] = texts;
+        let subnet = "subnet 10.77.0.0 netmask 255.255.255.0 { range 10.77.0.100 10.77.0.200; }\n";
+        let judges: [(&str, &[&str], String); 3] = [
+            ("dnsmasq", &["--test", "-C"], dnsmasq),
+            ("dhcpd", &["-4", "-t", "-cf"], dhcpd + subnet),
+            ("kea-dhcp4", &["-t"], kea),
+        ];
+        for (program, args, text) in judges {
+            assert!(is_understood(&site, program, args, &text), "{program}:\n{text}");
+            // It does look at what it is given.
+            let wrong = text.replace(card, "52:54:00:77:00:xx");
+            assert!(
+                !is_understood(&site, program, args, &wrong),
+                "{program}:\n{wrong}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -9,10 +9,10 @@ use simulcast_image::layout::plan::Purpose;
 use simulcast_image::layout::{DiskFacts, Mark, Plan, Stage, refuse};
 use simulcast_image::manifest::{SignedManifest, VerifyingKey};
 use simulcast_image::order::Order;
-use simulcast_protocol::install::Welcome;
+use simulcast_protocol::install::{Hello, Welcome};
 use simulcast_protocol::name::ImageRef;
 use simulcast_system::storage;
-use simulcast_transport::http::{self, Client, Retry, ServerUrl};
+use simulcast_transport::http::{self, Client, HttpError, Retry, ServerUrl};
 
 use super::{Done, Failure, Job, demands, facts};
 use crate::text::time;
@@ -70,25 +70,18 @@ impl Job {
         let server = self.server()?;
         let hello = facts::hello(self.line.boot).map_err(Failure::Final)?;
         let mut waiting = false;
-        let (name, token, action) = loop {
-            match http::hello(&server, &hello, Retry::PATIENT) {
-                Ok(greeted) => {
-                    if let Some(date) = &greeted.date {
-                        set_clock(date);
+        loop {
+            match self.say_hello(&server, &hello, Retry::PATIENT) {
+                Ok(None) => break,
+                Ok(Some(again)) => {
+                    if !waiting {
+                        self.reporter.say(&format!(
+                            "this machine ({}) is unknown: on the image server, si-node list --unknown shows it, and si-node adopt makes it a node",
+                            hello.boot
+                        ));
                     }
-                    match greeted.welcome {
-                        Welcome::Node { name, token, action } => break (name, token, action),
-                        Welcome::Unknown { again } => {
-                            if !waiting {
-                                self.reporter.say(&format!(
-                                    "this machine ({}) is unknown: on the image server, si-node list --unknown shows it, and si-node adopt makes it a node",
-                                    hello.boot
-                                ));
-                            }
-                            waiting = true;
-                            thread::sleep(Duration::from_secs(again.clamp(1, AGAIN).into()));
-                        }
-                    }
+                    waiting = true;
+                    thread::sleep(again);
                 }
                 Err(error) => {
                     self.reporter
@@ -96,24 +89,66 @@ impl Job {
                     thread::sleep(Duration::from_secs(5));
                 }
             }
-        };
-        self.reporter.say(&format!("this is {name}: {action:?}"));
-        let client = Client::new(server, token.clone(), Retry::PATIENT);
-        self.client = Some(client);
-        self.token = Some(token);
-        self.action = Some(action);
+        }
         self.hello = Some(hello);
+        Ok(())
+    }
+
+    /// Says hello; how long to wait until it is worth saying again, when the machine is no node.
+    fn say_hello(
+        &mut self,
+        server: &ServerUrl,
+        hello: &Hello,
+        retry: Retry,
+    ) -> Result<Option<Duration>, HttpError> {
+        let greeted = http::hello(server, hello, retry)?;
+        if let Some(date) = &greeted.date {
+            set_clock(date);
+        }
+        match greeted.welcome {
+            Welcome::Unknown { again } => Ok(Some(Duration::from_secs(again.clamp(1, AGAIN).into()))),
+            Welcome::Node { name, token, action } => {
+                self.reporter.say(&format!("this is {name}: {action:?}"));
+                self.client = Some(Client::new(server.clone(), token.clone(), Retry::PATIENT));
+                self.token = Some(token);
+                self.action = Some(action);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whose ssh keys open this machine in rescue, as its order says. The server is asked for some seconds: whoever stands at
+    /// the console should not have to wait for one that is away.
+    pub(super) fn rescue_keys(&mut self) -> Result<Vec<String>> {
+        let told = |failure| match failure {
+            Failure::Passing(error) | Failure::Final(error) => error,
+        };
+        if self.client.is_none() {
+            let server = self.server().map_err(told)?;
+            let hello = facts::hello(self.line.boot)?;
+            if self.say_hello(&server, &hello, Retry::BRIEF)?.is_some() {
+                return Err(anyhow!("the server does not know this machine"));
+            }
+        }
+        self.open_order().map_err(told)?;
+        Ok(self.known_order()?.rescue_keys.clone())
+    }
+
+    /// Fetches the order and checks it with the key of the command line.
+    fn open_order(&mut self) -> Done {
+        let key = self.key()?;
+        let bytes = self.client()?.order()?;
+        let order = Order::open(&bytes, &key).map_err(|error| Failure::Final(error.into()))?;
+        self.reporter.connect(self.client()?.clone(), order.number);
+        self.reporter.let_in(&order.rescue_keys);
+        self.order = Some(order);
         Ok(())
     }
 
     /// Fetches the order and the manifest of its version, and checks both with the key of the command line.
     pub(super) fn fetch_order(&mut self) -> Done {
-        let key = self.key()?;
-        let bytes = self.client()?.order()?;
-        let order = Order::open(&bytes, &key).map_err(|error| Failure::Final(error.into()))?;
-        let client = self.client()?.clone();
-        self.reporter.connect(client.clone(), order.number);
-        self.reporter.let_in(&order.rescue_keys);
+        self.open_order()?;
+        let (key, client, order) = (self.key()?, self.client()?, self.known_order()?);
         let image = ImageRef {
             name: order.image.clone(),
             version: Some(order.version),
@@ -129,7 +164,6 @@ impl Job {
                 "the server gives manifest {is} for {image}, and the order says {should}"
             )));
         }
-        self.order = Some(order);
         self.signed = Some(signed);
         Ok(())
     }

@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args, console: &Console) -> Result<Exit> {
     let reporter = Arc::new(Reporter::default());
     let text = std::fs::read_to_string(&args.cmdline)
         .with_context(|| format!("cannot read {}", args.cmdline.display()))?;
-    let line = match CommandLine::parse(&text) {
+    let line = match command_line(&text) {
         Ok(line) => line,
         Err(error) => {
             reporter.say(&format!("error: {error}"));
@@ -128,6 +128,18 @@ pub(crate) fn run(args: &Args, console: &Console) -> Result<Exit> {
             rescue::failed(&reporter, step.name(), &format!("{error:#}"));
             Ok(Exit::Failed)
         }
+    }
+}
+
+/// What the kernel command line says; a slip of the pen in it is an error, because it may be one in what forbids something.
+fn command_line(text: &str) -> Result<CommandLine, String> {
+    let line = CommandLine::parse(text).map_err(|error| error.to_string())?;
+    match &line.break_at {
+        Some(name) if !Step::is_name(name.as_str()) => Err(format!(
+            "si.break={name}: there is no step of this name; the steps are {}",
+            Step::names().join(", ")
+        )),
+        _ => Ok(line),
     }
 }
 
@@ -157,6 +169,7 @@ impl Job {
         let watch = Watch::start(Arc::clone(&self.reporter));
         if self.line.rescue {
             self.each(&[Step::Modules, Step::Network], &watch, console)?;
+            self.wait_for_operator();
             return Ok(Wish::Rescue);
         }
         self.each(&step::FIRST, &watch, console)?;
@@ -194,16 +207,13 @@ impl Job {
 
     /// The machine is to let the operator in; whose keys open it, the order says.
     fn wait_for_operator(&mut self) {
-        self.reporter.say("this machine is to wait in rescue");
-        let opened = match self.fetch_order() {
-            Ok(()) => self
-                .known_order()
-                .and_then(|order| rescue::open_ssh(&order.rescue_keys)),
-            Err(Failure::Passing(error) | Failure::Final(error)) => Err(error),
-        };
-        if let Err(error) = opened {
+        let opened = self.rescue_keys().and_then(|keys| rescue::open_ssh(&keys));
+        let ways = opened.unwrap_or_else(|error| {
             self.reporter.say(&format!("no rescue by ssh: {error:#}"));
-        }
+            Vec::new()
+        });
+        self.reporter
+            .say(&rescue::way_in("This machine waits in rescue.", &ways));
     }
 
     fn each(
@@ -272,10 +282,18 @@ impl Job {
                 storage::erase(self.plan()?)
             }
             Step::Partition => storage::partition(self.plan()?, self.known_order()?),
-            Step::Raid => storage::raid(self.plan()?, self.known_order()?),
+            Step::Raid => {
+                storage::raid(self.plan()?, self.known_order()?)?;
+                storage::postpone_copying(self.plan()?, &self.reporter);
+                Ok(())
+            }
             Step::Lvm => storage::volumes(self.plan()?),
             Step::Format => storage::format(self.plan()?, self.known_order()?),
-            Step::Assemble => storage::assemble(self.plan()?),
+            Step::Assemble => {
+                storage::assemble(self.plan()?)?;
+                storage::postpone_copying(self.plan()?, &self.reporter);
+                Ok(())
+            }
             Step::Mount => storage::mount(self.plan()?, self.manifest()?, &self.target),
             Step::Receive => receive::receive(self, console),
             Step::Verify => receive::verify(self),
@@ -289,6 +307,7 @@ impl Job {
             Step::Unmount => {
                 boot_loader::load_kexec(self)?;
                 storage::unmount(self.plan()?, self.known_order()?, &self.target)?;
+                storage::tell_copying(self.plan()?, &self.reporter);
                 // So that they start clean; an array that is still copying goes on where it was.
                 Ok(simulcast_system::storage::stop_all()?)
             }

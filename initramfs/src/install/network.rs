@@ -58,20 +58,34 @@ pub(super) fn set_up(line: &CommandLine, reporter: &Reporter) -> Done {
             dns,
         } => fixed(&card, &address.to_string(), gateway.as_ref(), dns)?,
     }
-    let shown = Run::new(Tool::Busybox)
-        .args(["ip", "-o", "addr", "show", "dev", &card])
-        .run()?;
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let addresses: Vec<&str> = shown
-        .lines()
-        .filter_map(|line| {
-            line.split_whitespace()
-                .skip_while(|word| !word.starts_with("inet"))
-                .nth(1)
-        })
-        .collect();
-    reporter.say(&format!("{card} has {}", addresses.join(", ")));
+    reporter.say(&format!("{card} has {}", shown(&["dev", &card])?.join(", ")));
     Ok(())
+}
+
+/// The addresses at which others reach this machine, without the lengths of their networks.
+pub(super) fn addresses() -> Result<Vec<String>> {
+    let shown = shown(&["scope", "global"])?;
+    let plain = |address: &String| address.split('/').next().unwrap_or_default().to_owned();
+    Ok(shown.iter().map(plain).collect())
+}
+
+/// The addresses that `ip` shows, each with the length of its network.
+fn shown(of: &[&str]) -> Result<Vec<String>> {
+    let shown = Run::new(Tool::Busybox)
+        .args(["ip", "-o", "addr", "show"])
+        .args(of.iter().copied())
+        .run()?;
+    Ok(listed(&String::from_utf8_lossy(&shown.stdout)))
+}
+
+/// The addresses in what `ip -o addr show` prints: the word behind `inet` or `inet6` of each line.
+fn listed(text: &str) -> Vec<String> {
+    let address = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.find(|word| matches!(*word, "inet" | "inet6"))?;
+        words.next().map(str::to_owned)
+    };
+    text.lines().filter_map(address).collect()
 }
 
 /// The name of the card that booted; where that is not known, the first one.
@@ -153,5 +167,18 @@ fn wait_for(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
             return false;
         }
         thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_from_what_busybox_prints() {
+        let text = "2: eth0    inet 10.77.0.137/24 scope global eth0\\       valid_lft forever preferred_lft forever\n\
+                    2: eth0    inet6 fd77::5054:ff:fe77:33/64 scope global dynamic flags 100 \\       valid_lft 1798sec\n";
+        assert_eq!(listed(text), ["10.77.0.137/24", "fd77::5054:ff:fe77:33/64"]);
+        assert!(listed("").is_empty());
     }
 }

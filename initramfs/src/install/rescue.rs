@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use simulcast_protocol::install::What;
 use simulcast_system::command::{Run, Tool};
 
-use super::RUN;
 use super::reporter::Reporter;
+use super::{RUN, network};
 
 /// What PID 1 is to do when the installer has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,15 +54,17 @@ pub(super) fn leave_word(wish: Wish) -> Result<()> {
 
 /// Tells everybody that a step failed for good, and opens the ways in. It does not fail itself: what it cannot do, it says.
 pub(super) fn failed(reporter: &Reporter, step: &str, text: &str) {
-    let keys = reporter.keys();
     reporter.say(&format!("\nerror: {step} failed: {text}"));
-    if let Err(error) = open_ssh(&keys) {
-        reporter.say(&format!("no rescue by ssh: {error:#}"));
-    }
-    reporter.say(&format!(
-        "\nThis machine is not installed, and waits. What happened is in the log on the image server (si-node log NODE).\n\
-         Look around in the shell here{}; then restart with: reboot -f\n",
-        if keys.is_empty() { "" } else { " or by ssh as root" }
+    let ways = match open_ssh(&reporter.keys()) {
+        Ok(ways) => ways,
+        Err(error) => {
+            reporter.say(&format!("no rescue by ssh: {error:#}"));
+            Vec::new()
+        }
+    };
+    reporter.say(&way_in(
+        "This machine is not installed, and waits. What happened is in the log on the image server (si-node log NODE).",
+        &ways,
     ));
     reporter.tell(step, What::Failed, text);
     if !reporter.finish() {
@@ -73,10 +75,19 @@ pub(super) fn failed(reporter: &Reporter, step: &str, text: &str) {
     }
 }
 
-/// Starts the ssh server of the mini-kernel for whoever has one of these keys.
-pub(super) fn open_ssh(keys: &[String]) -> Result<()> {
+/// What an operator is told who may want to look at the machine, and to go on.
+pub(super) fn way_in(what: &str, ways: &[String]) -> String {
+    let ways: String = ways.iter().map(|way| format!(", or by {way}")).collect();
+    format!(
+        "\n{what}\nLook around in the shell here{ways}; to have it installed, say si-install NODE on the image server, and reboot -f \
+         here.\n"
+    )
+}
+
+/// Starts the ssh server of the mini-kernel for whoever has one of these keys; the commands with which they come in.
+pub(super) fn open_ssh(keys: &[String]) -> Result<Vec<String>> {
     if keys.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     DirBuilder::new()
         .recursive(true)
@@ -94,7 +105,11 @@ pub(super) fn open_ssh(keys: &[String]) -> Result<()> {
         .args(["-R", "-s", "-g"])
         .run()
         .context("cannot start dropbear")?;
-    Ok(())
+    let addresses = network::addresses()?;
+    Ok(addresses
+        .iter()
+        .map(|address| format!("ssh root@{address}"))
+        .collect())
 }
 
 /// A shell on the console in the middle of an install, until it is left.

@@ -216,6 +216,16 @@ impl Step {
         self.rule().name
     }
 
+    /// Whether a step has this name.
+    pub(crate) fn is_name(name: &str) -> bool {
+        RULES.iter().any(|(_, rule)| rule.name == name)
+    }
+
+    /// The names of all steps.
+    pub(crate) fn names() -> Vec<&'static str> {
+        RULES.iter().map(|(_, rule)| rule.name).collect()
+    }
+
     /// What it does, in words.
     pub(crate) fn text(self) -> &'static str {
         self.rule().text
@@ -319,5 +329,6 @@ mod tests {
         let pauses: Vec<u64> = (1..8).map(|tried| Step::pause(tried).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(Step::pause(200).as_secs(), 30);
+        assert!(Step::is_name("boot-loader") && !Step::is_name("bootloader"));
     }
 }

@@ -13,6 +13,7 @@ use simulcast_system::command::{Run, Tool};
 use simulcast_system::partition::{self, ScriptPartition, TableScript};
 use simulcast_system::storage::{self, Mkfs, NewArray, lvm};
 
+use super::reporter::Reporter;
 use super::{Done, facts, job};
 
 /// Makes the disks plainly unbootable, before anything else is written: an install that is interrupted leaves no system
@@ -142,6 +143,31 @@ pub(super) fn raid(plan: &Plan, order: &Order) -> Done {
         partition::wipe(Path::new(&array.path))?;
     }
     Ok(())
+}
+
+/// Has the arrays make their members alike after the install, which would be the slower for it.
+pub(super) fn postpone_copying(plan: &Plan, reporter: &Reporter) {
+    for array in &plan.arrays {
+        if let Err(error) = storage::postpone_copying(Path::new(&array.path)) {
+            reporter.say(&format!(
+                "warning: {} makes its members alike now, and that costs time: {error}",
+                array.path
+            ));
+        }
+    }
+}
+
+/// Says what the arrays have yet to do when the installed system has started.
+pub(super) fn tell_copying(plan: &Plan, reporter: &Reporter) {
+    for array in &plan.arrays {
+        if let Ok(Some(done)) = storage::copied(Path::new(&array.path)) {
+            reporter.say(&format!(
+                "{} makes its members alike when the system has started; {} MiB of each are so already",
+                array.path,
+                done >> 20
+            ));
+        }
+    }
 }
 
 /// Makes the volume groups and their volumes.

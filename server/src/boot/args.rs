@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 /// Bytes of all words together: with ours, less than the 2,048 that every kernel takes.
 const BYTES: usize = 1024;
 
-/// Words of a kernel command line, as in `console=ttyS0,115200 nomodeset`.
+/// What begins a word that is for the installer in the mini-kernel.
+const OURS: &str = "si.";
+
+/// Words of a kernel command line, as in `console=ttyS0,115200 nomodeset`. Of those that are for the installer an operator may
+/// say where it stops (`si.break=STEP`) and that it says everything (`si.debug`).
 ///
 /// They stand in scripts of three boot loaders, so they have only characters that mean nothing to any of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,11 @@ impl KernelArgs {
         let told = self.words().filter_map(|word| word.strip_prefix("console="));
         told.map(|console| console.split(',').next().unwrap_or(console))
     }
+}
+
+/// Whether a word is for the installer in the mini-kernel, and no other kernel should get it.
+pub(crate) fn is_ours(word: &str) -> bool {
+    word.starts_with(OURS)
 }
 
 impl TryFrom<String> for KernelArgs {
@@ -58,10 +67,10 @@ impl std::str::FromStr for KernelArgs {
                 "{word:?} cannot stand on a kernel command line here: use letters, digits and -_.,:/=+@%~"
             ));
         }
-        if let Some(word) = words
-            .iter()
-            .find(|word| word.starts_with("si.") || word.starts_with("BOOTIF="))
-        {
+        if let Some(word) = words.iter().find(|word| {
+            is_ours(word) && **word != "si.debug" && !word.starts_with("si.break=")
+                || word.starts_with("BOOTIF=")
+        }) {
             return Err(format!("{word:?} is for si-server to say"));
         }
         let joined = words.join(" ");
@@ -97,7 +106,9 @@ mod tests {
         }
         // A line end is a blank like any other: nothing begins a new line of a script.
         assert_eq!("a\nchain".parse::<KernelArgs>().unwrap().as_str(), "a chain");
-        for text in ["si.server=http://evil", "x BOOTIF=01-2"] {
+        let stops: KernelArgs = "si.debug si.break=mount".parse().unwrap();
+        assert!(stops.as_str().split(' ').all(is_ours));
+        for text in ["si.server=http://evil", "si.break", "x BOOTIF=01-2"] {
             assert!(
                 text.parse::<KernelArgs>()
                     .unwrap_err()

@@ -15,6 +15,7 @@ pub(crate) mod grub;
 pub(crate) mod kernel;
 pub(crate) mod node;
 pub(crate) mod package;
+mod passable;
 pub(crate) mod publish;
 pub(crate) mod script;
 pub(crate) mod service;

@@ -83,7 +83,7 @@ impl Nodes {
             Asking::Card(mac) => self.by_mac.get(mac),
             Asking::Machine(uuid) => self.by_uuid.get(uuid),
             Asking::Address(address) => self.by_address.get(address),
-            Asking::Anybody => None,
+            Asking::Prefix(_) | Asking::Anybody => None,
         };
         self.nodes.get(*index?)
     }
@@ -98,9 +98,15 @@ pub(crate) enum Asking {
     Machine(Uuid),
     /// By its address, in eight hexadecimal digits: `0A00000B`.
     Address(Ipv4Addr),
+    /// By the first digits of its address, which it has with others: `0A0000`.
+    Prefix(AddressPrefix),
     /// Not at all: `default`.
     Anybody,
 }
+
+/// The first of the eight hexadecimal digits of an address, at least one and not all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AddressPrefix(String);
 
 /// A text that names no machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +115,8 @@ pub(crate) struct NobodyError;
 impl FromStr for Asking {
     type Err = NobodyError;
 
-    /// Takes the names that PXELINUX tries, one after the other; prefixes of an address stand for many machines, and so for
-    /// none.
+    /// Takes the names that PXELINUX tries, one after the other: it asks by a prefix of its address when nothing was there for
+    /// the machine itself, and by ever shorter ones until `default`.
     fn from_str(text: &str) -> Result<Self, NobodyError> {
         if text == "default" {
             return Ok(Self::Anybody);
@@ -118,7 +124,10 @@ impl FromStr for Asking {
         if let Some(mac) = text.strip_prefix("01-") {
             return mac.parse().map(Self::Card).map_err(|_| NobodyError);
         }
-        if text.len() == 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        if (1..=8).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            if text.len() < 8 {
+                return Ok(Self::Prefix(AddressPrefix(text.to_ascii_uppercase())));
+            }
             let address = u32::from_str_radix(text, 16).map_err(|_| NobodyError)?;
             return Ok(Self::Address(address.into()));
         }
@@ -172,6 +181,7 @@ impl fmt::Display for Asking {
             Self::Card(mac) => write!(f, "01-{}", mac.dashed()),
             Self::Machine(uuid) => uuid.fmt(f),
             Self::Address(address) => write!(f, "{:08X}", u32::from(*address)),
+            Self::Prefix(prefix) => f.write_str(&prefix.0),
             Self::Anybody => f.write_str("default"),
         }
     }
@@ -224,8 +234,8 @@ mod tests {
     fn what_names_nobody_is_refused() {
         for text in [
             "",
-            "0A00000",
-            "0A",
+            "0A00000B0",
+            "0G",
             "01-",
             "01-zz",
             "Default",

@@ -33,19 +33,24 @@ pub(crate) fn publish(booting: &Booting, server: SocketAddr) -> Result<bool> {
         let by_uuid = node.uuid.clone().map(Asking::Machine);
         let by_address = node.address.map(Asking::Address);
         let names = [Some(Asking::Card(node.mac)), by_uuid, by_address];
-        names.into_iter().flatten().collect()
+        names.into_iter().flatten().collect::<Vec<_>>()
     });
-    for names in everybody.chain([vec![Asking::Anybody]]) {
+    // PXELINUX waits for each name that is not there: a stranger finds the first digits of its network sooner than `default`.
+    let network = booting.settings().dhcp.as_ref().map(|dhcp| dhcp.network);
+    let anybody = std::iter::once(Asking::Anybody)
+        .chain(network.and_then(|network| network.digits().parse().ok()))
+        .collect();
+    for names in everybody.chain([anybody]) {
         let decision = booting.decide(&names[..1], &mut packages);
         let say = |words: fn(&Boot<'_>) -> String| booting.say(&decision, server, words);
         for name in &names {
             pxelinux_files.insert(name.to_string(), say(pxelinux));
+            let name = match name {
+                Asking::Anybody => "grub.cfg".to_owned(),
+                who => format!("grub.cfg-{who}"),
+            };
+            grub_files.insert(name, say(grub));
         }
-        let name = match &names[0] {
-            Asking::Anybody => "grub.cfg".to_owned(),
-            who => format!("grub.cfg-{who}"),
-        };
-        grub_files.insert(name, say(grub));
     }
     fill(&tftp.join("pxelinux.cfg"), &pxelinux_files)?;
     fill(&tftp.join("grub"), &grub_files)?;
@@ -102,7 +107,8 @@ mod tests {
     #[test]
     fn files_follow_the_nodes() {
         let directory = tempfile::tempdir().unwrap();
-        let settings = toml::from_str::<BootOptions>("").unwrap().check().unwrap();
+        let text = "mode = \"dhcp\"\ninterface = \"eth1\"\nnetwork = \"10.0.0.0/22\"\n";
+        let settings = toml::from_str::<BootOptions>(text).unwrap().check().unwrap();
         let booting = Booting::new(directory.path(), settings, "0".repeat(64), 9440);
         let server = "10.0.0.1:9440".parse().unwrap();
         let tftp = directory.path().join("boot/tftp");
@@ -121,17 +127,28 @@ mod tests {
             [
                 "0000abcd-0000-0000-0000-00000000000b",
                 "01-52-54-00-00-00-0b",
+                "0A000",
                 "0A00000B",
                 "default"
             ]
         );
-        assert_eq!(list("grub"), ["grub.cfg", "grub.cfg-01-52-54-00-00-00-0b"]);
+        assert_eq!(
+            list("grub"),
+            [
+                "grub.cfg",
+                "grub.cfg-0000abcd-0000-0000-0000-00000000000b",
+                "grub.cfg-01-52-54-00-00-00-0b",
+                "grub.cfg-0A000",
+                "grub.cfg-0A00000B"
+            ]
+        );
         let read = |name: &str| fs::read_to_string(tftp.join(name)).unwrap();
         assert!(read("pxelinux.cfg/0A00000B").starts_with("# node01 boots its local disk\n"));
         assert!(!publish(&booting, server).unwrap(), "nothing has changed");
         booting.set_nodes(Vec::new());
         assert!(publish(&booting, server).unwrap());
-        assert_eq!(list("pxelinux.cfg"), ["default"]);
-        assert_eq!(list("grub"), ["grub.cfg"]);
+        assert_eq!(list("pxelinux.cfg"), ["0A000", "default"]);
+        assert_eq!(read("pxelinux.cfg/0A000"), read("pxelinux.cfg/default"));
+        assert_eq!(list("grub"), ["grub.cfg", "grub.cfg-0A000"]);
     }
 }

@@ -129,7 +129,7 @@ impl Booting {
         let node = asking.iter().find_map(|who| nodes.find(who)).cloned();
         let card = asking.iter().find_map(|who| match who {
             Asking::Card(mac) => Some(*mac),
-            Asking::Machine(_) | Asking::Address(_) | Asking::Anybody => None,
+            Asking::Machine(_) | Asking::Address(_) | Asking::Prefix(_) | Asking::Anybody => None,
         });
         let stranger = match self.settings.unknown {
             Strangers::Discover => BootAction::Install,

@@ -23,7 +23,7 @@ use super::dhcp::{Places, Service, child};
 use super::publish::{HOSTS, publish};
 use super::service::{Booting, own_address};
 use super::settings::Dhcp;
-use super::{files, package};
+use super::{files, package, passable};
 
 /// The program.
 const DNSMASQ: &str = "dnsmasq";
@@ -158,6 +158,7 @@ impl Supervised {
                     .hint("run si-mkbootserver once; it says what is missing");
             }
         }
+        passable::check(&files::directory(booting.state()), &there)?;
         let service = Service {
             dhcp,
             server: SocketAddr::new(address.into(), booting.port()),

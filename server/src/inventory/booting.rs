@@ -10,7 +10,7 @@ use crate::boot::node::{BootAction, BootNode};
 /// A node as booting sees it; `None` without a card, by which all boot loaders ask first.
 pub(crate) fn boot_node(name: &NodeName, effective: &Effective, state: NodeState) -> Option<BootNode> {
     let entry = &effective.entry;
-    let args: Vec<_> = effective.kernel_args().collect();
+    let args: Vec<_> = effective.mini_kernel_args().collect();
     Some(BootNode {
         name: name.clone(),
         mac: entry.mac?,

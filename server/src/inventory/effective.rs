@@ -7,6 +7,7 @@ use simulcast_protocol::install::{GroupName, NodeName};
 use super::Placed;
 use super::entry::Entry;
 use super::value::{Text, VariableName};
+use crate::boot::args::is_ours;
 
 /// Who says a value.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -71,8 +72,13 @@ impl Effective {
 }
 
 impl Effective {
-    /// Arguments of its kernels, the mini-kernel and the installed one, one by one.
+    /// Arguments of its installed kernel, one by one.
     pub(crate) fn kernel_args(&self) -> impl Iterator<Item = String> {
+        self.mini_kernel_args().filter(|word| !is_ours(word))
+    }
+
+    /// Arguments of its mini-kernel: those of the installed one, and what is for the installer.
+    pub(crate) fn mini_kernel_args(&self) -> impl Iterator<Item = String> {
         let console = self
             .entry
             .console

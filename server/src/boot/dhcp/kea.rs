@@ -37,7 +37,9 @@ pub(crate) fn kea(service: &Service<'_>, nodes: &Nodes) -> Value {
             "boot-file-name": answer.file,
         });
         if answer.firmware.http {
-            class["option-data"] = json!([{ "name": "vendor-class-identifier", "data": "HTTPClient" }]);
+            // Firmware takes an offer for one that it can boot by only with this, whether it has asked for it or not.
+            class["option-data"] =
+                json!([{ "name": "vendor-class-identifier", "data": "HTTPClient", "always-send": true }]);
         } else {
             class["next-server"] = json!(service.tftp);
         }

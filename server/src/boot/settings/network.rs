@@ -62,6 +62,13 @@ impl Network {
         ours && host != 0 && host != !u32::from(self.mask())
     }
 
+    /// The hexadecimal digits with which all its addresses begin, as in `0A0000`.
+    pub(crate) fn digits(self) -> String {
+        let mut digits = format!("{:08X}", u32::from(self.base));
+        digits.truncate(usize::from(self.bits / 4));
+        digits
+    }
+
     /// The first address that a machine in it can have.
     pub(crate) fn first(self) -> Ipv4Addr {
         (u32::from(self.base) | 1).into()
