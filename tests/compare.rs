@@ -9,7 +9,8 @@ use crate::command::{command, read};
 
 /// What rsync would change to make `copy` like `original`, one item a line; empty when they are identical in names,
 /// types, contents, owners, modes, times to the nanosecond, ACLs, xattrs, hard links and device numbers. Paths that
-/// match an `exclude` (rsync's patterns) are left out of the comparison on both sides.
+/// match an `exclude` (rsync's patterns) are left out of the comparison on both sides, and so is what updates keep for a
+/// rollback.
 ///
 /// # Errors
 /// When rsync fails.
@@ -27,6 +28,7 @@ pub(crate) fn rsync(original: &Path, copy: &Path, exclude: &[&str]) -> Command {
         "--delete",
         "--itemize-changes",
         "--modify-window=-1",
+        "--exclude=/.simulcast-kept/",
     ]);
     rsync.args(exclude.iter().map(|pattern| format!("--exclude={pattern}")));
     // The slash means the content of the directory, not the directory itself.

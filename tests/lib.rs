@@ -12,6 +12,7 @@ pub mod command;
 pub mod compare;
 pub mod edge;
 pub mod golden;
+pub mod kill;
 pub mod machine;
 pub mod netboot;
 pub mod netns;

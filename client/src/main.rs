@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod exclusions;
+mod mounted;
 
 use std::process::ExitCode;
 

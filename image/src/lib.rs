@@ -17,6 +17,7 @@ pub mod order;
 pub mod store;
 pub mod tar;
 pub mod update;
+pub mod verify;
 
 /// An error with its causes as one line, for reports that travel or are kept.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

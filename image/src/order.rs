@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use simulcast_protocol::exclusion::{EXCLUSION_LISTS, ListText};
 use simulcast_protocol::id::{ContentId, ManifestId};
 use simulcast_protocol::install::cmdline::Addressing;
 use simulcast_protocol::install::{Mac, NodeName};
 use simulcast_protocol::name::{ImageName, Version};
 
+use crate::filter::{Exclusions, FilterError};
 use crate::layout::{CheckError, Layout};
 use crate::manifest::{SigningKey, VerifyingKey};
 
@@ -53,6 +55,9 @@ pub struct Order {
     /// What tells it from its like.
     #[serde(default)]
     pub identity: Identity,
+    /// What of the image is left out: the most specific list first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclusions: Vec<ListText>,
     /// Trees that are laid over the image, in this order.
     #[serde(default)]
     pub overrides: Vec<Extra>,
@@ -184,6 +189,9 @@ pub enum OrderError {
     /// The signature is right but the text is not.
     #[error("the order is no JSON of the form that this installer knows")]
     Json(#[source] serde_json::Error),
+    /// One of its exclusion lists makes no sense.
+    #[error("the order's exclusion lists make no sense")]
+    Exclusions(#[from] FilterError),
     /// Its layout makes no sense.
     #[error("the order's layout makes no sense")]
     Layout(#[from] CheckError),
@@ -233,6 +241,10 @@ impl Order {
     /// The first thing that does not.
     pub fn check(&self) -> Result<(), OrderError> {
         self.layout.check()?;
+        if self.exclusions.len() > EXCLUSION_LISTS {
+            return Err(OrderError::Check("exclusion lists are more than 256"));
+        }
+        self.exclusions()?;
         let extras = [&self.overrides, &self.pre_install, &self.post_install];
         let counts = [
             self.rescue_keys.len(),
@@ -279,6 +291,15 @@ impl Order {
             }
         }
         self.check_words()
+    }
+
+    /// What an install leaves out. What the shipped list says was left out by the capture already, and what was not,
+    /// on purpose, belongs to the image.
+    ///
+    /// # Errors
+    /// The first line that is no rule.
+    pub fn exclusions(&self) -> Result<Exclusions, FilterError> {
+        Exclusions::of(&self.exclusions)
     }
 
     /// What ends up in files of the installed system.

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, anyhow};
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::manifest::{SignatureError, SignedManifest, VerifyingKey};
+use simulcast_protocol::exclusion::{NodeLists, UpdateScripts};
+use simulcast_protocol::install::NodeName;
 use simulcast_protocol::name::{ImageRef, Version};
 use simulcast_transport::http::{Client, HttpError, Retry, credentials};
 
@@ -14,6 +16,12 @@ impl ServerArgs {
     /// # Errors
     /// When there is no token, or it cannot be read.
     pub fn client(&self, console: &Console) -> Result<Client> {
+        let server = self
+            .server
+            .clone()
+            .context("nobody says which image server is meant")
+            .exit(Exit::Usage)
+            .hint("--server URL, as in http://server:9440, or SI_SERVER in the environment")?;
         let token = credentials::token(
             self.token_file.as_deref(),
             self.token.as_ref(),
@@ -23,7 +31,7 @@ impl ServerArgs {
             let hint = error.hint();
             remarked(Err::<(), _>(error).hint(hint).exit(Exit::Usage))
         })?;
-        Ok(Client::new(self.server.clone(), token, Retry::BRIEF))
+        Ok(Client::new(server, token, Retry::BRIEF))
     }
 
     /// Fetches the manifest of an image and checks it with the pinned key, or with the one that the server offers if none is
@@ -60,6 +68,34 @@ impl ServerArgs {
             .hint("a cache between may be out of date; ask the server itself");
         }
         Ok((fetched.version, signed))
+    }
+
+    /// The exclusion lists that the server has for a node with this image, the most specific first.
+    ///
+    /// # Errors
+    /// When the server cannot be asked, or one of the lists is wrong there: nothing may be written or deleted without them.
+    pub fn exclusions(
+        &self,
+        client: &Client,
+        image: &ImageRef,
+        node: Option<&NodeName>,
+        console: &Console,
+    ) -> Result<NodeLists> {
+        let lists = client.exclusions(&image.name, node).map_err(advise)?;
+        if let (Some(node), None) = (node, &lists.node) {
+            console.say(format_args!(
+                "the server knows no node {node}: lists of nodes and groups do not hold here; --node names another"
+            ));
+        }
+        Ok(lists)
+    }
+
+    /// What the site runs on this machine around an update.
+    ///
+    /// # Errors
+    /// When the server cannot be asked, or one of the scripts cannot be used there.
+    pub fn update_scripts(&self, client: &Client) -> Result<UpdateScripts> {
+        client.update_scripts().map_err(advise)
     }
 }
 

@@ -25,8 +25,8 @@ pub use transfer::{Delivery, Invitation, Seen, Transferred, transfer, transfer_s
 #[derive(Debug, clap::Args)]
 pub struct ServerArgs {
     /// The image server, as in http://server:9440
-    #[arg(long, value_name = "URL")]
-    server: ServerUrl,
+    #[arg(long, env = "SI_SERVER", value_name = "URL")]
+    server: Option<ServerUrl>,
 
     /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
     #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
@@ -60,7 +60,7 @@ impl ServerArgs {
     /// As the installer is told by its order rather than by a command line.
     pub fn of_order(server: ServerUrl, token: Token, key: VerifyingKey, transport: order::Transport) -> Self {
         Self {
-            server,
+            server: Some(server),
             transport: match transport {
                 order::Transport::Auto => Transport::Auto,
                 order::Transport::Multicast => Transport::Multicast,

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod control;
+pub mod exclusion;
 pub mod id;
 pub mod install;
 pub mod limits;

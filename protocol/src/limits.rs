@@ -41,6 +41,12 @@ pub const HOLES: usize = 1 << 16;
 /// Bytes of an encoded manifest that we accept: 16 million entries take less.
 pub const MANIFEST_BYTES: usize = 2 << 30;
 
+/// Bytes of the list of what an update replaced: 16 million paths of usual length take less.
+pub const UNDO_BYTES: usize = 2 << 30;
+
+/// Bytes of the record of the version that a machine had before an update: a signed manifest.
+pub const KEPT_RECORD_BYTES: usize = MANIFEST_BYTES;
+
 /// Payload bytes of one multicast symbol: 1472 bytes of UDP payload at MTU 1500, less our 32-byte header.
 pub const SYMBOL_BYTES: usize = 1440;
 

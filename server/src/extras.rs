@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use simulcast_image::order::Extra;
+use simulcast_protocol::exclusion::Script;
 use simulcast_protocol::id::ContentId;
 use simulcast_protocol::install::limits::{OVERRIDE_BYTES, OVERRIDE_ENTRIES, SCRIPT_BYTES, SCRIPTS};
 
@@ -34,6 +35,9 @@ pub(crate) enum ExtraError {
     /// There are too many of them.
     #[error("{} has more than {SCRIPTS} scripts", .0.display())]
     Many(PathBuf),
+    /// A script that travels as text.
+    #[error("{} is no text in UTF-8, as scripts that run around updates must be", .0.display())]
+    Text(PathBuf),
     /// A file with a name that a script cannot have.
     #[error("{} is no script: name it NNname, as in 10network, with letters, digits, '.', '_' and '-'", .0.display())]
     Name(PathBuf),
@@ -96,52 +100,20 @@ impl Extras {
     /// # Errors
     /// [`ExtraError`].
     pub(crate) fn scripts(&self, directory: &Path) -> Result<Vec<Extra>, ExtraError> {
-        let failed = |error| ExtraError::Read(directory.to_owned(), error);
-        let listed = match fs::read_dir(directory) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(failed)?,
-        };
-        let mut paths = Vec::new();
-        for entry in listed {
-            let path = entry.map_err(failed)?.path();
-            // What editors leave behind, and notes.
-            let numbered = |name: &std::ffi::OsStr| name.as_bytes().iter().take(2).all(u8::is_ascii_digit);
-            if path.is_file()
-                && path
-                    .file_name()
-                    .is_some_and(|name| name.len() > 2 && numbered(name))
-            {
-                paths.push(path);
-            }
-        }
-        if paths.len() > SCRIPTS {
-            return Err(ExtraError::Many(directory.to_owned()));
-        }
-        paths.sort();
-        paths.iter().map(|path| self.script(path)).collect()
+        script_paths(directory)?
+            .iter()
+            .map(|path| self.script(path))
+            .collect()
     }
 
     fn script(&self, path: &Path) -> Result<Extra, ExtraError> {
         let failed = |error| ExtraError::Read(path.to_owned(), error);
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .filter(|name| name.chars().all(plain));
-        let name = name.ok_or_else(|| ExtraError::Name(path.to_owned()))?;
-        if fs::metadata(path).map_err(failed)?.len() > SCRIPT_BYTES {
-            return Err(ExtraError::Large(path.to_owned()));
-        }
-        let text = fs::read(path).map_err(failed)?;
+        let (name, text) = read_script(path)?;
         let (mut hash, mut bytes) = (ContentId::of(&text), text.len() as u64);
         if !self.is_kept(&hash) {
             (hash, bytes) = self.keep(|file| file.write_all(&text).map_err(failed))?;
         }
-        Ok(Extra {
-            name: name.to_owned(),
-            hash,
-            bytes,
-        })
+        Ok(Extra { name, hash, bytes })
     }
 
     /// Removes files that no order has needed for a week.
@@ -204,6 +176,61 @@ impl Extras {
     }
 }
 
+/// The scripts in a directory as texts, in the order in which they run.
+///
+/// # Errors
+/// [`ExtraError`].
+pub(crate) fn script_texts(directory: &Path) -> Result<Vec<Script>, ExtraError> {
+    let read = |path: PathBuf| {
+        let (name, text) = read_script(&path)?;
+        let text = String::from_utf8(text).map_err(|_| ExtraError::Text(path))?;
+        Ok(Script { name, text })
+    };
+    script_paths(directory)?.into_iter().map(read).collect()
+}
+
+/// The paths of the scripts in a directory, in the order in which they run: those whose names begin with two digits.
+fn script_paths(directory: &Path) -> Result<Vec<PathBuf>, ExtraError> {
+    let failed = |error| ExtraError::Read(directory.to_owned(), error);
+    let listed = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut paths = Vec::new();
+    for entry in listed {
+        let path = entry.map_err(failed)?.path();
+        // What editors leave behind, and notes.
+        let numbered = |name: &std::ffi::OsStr| name.as_bytes().iter().take(2).all(u8::is_ascii_digit);
+        if path.is_file()
+            && path
+                .file_name()
+                .is_some_and(|name| name.len() > 2 && numbered(name))
+        {
+            paths.push(path);
+        }
+    }
+    if paths.len() > SCRIPTS {
+        return Err(ExtraError::Many(directory.to_owned()));
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The name and the bytes of a script.
+fn read_script(path: &Path) -> Result<(String, Vec<u8>), ExtraError> {
+    let failed = |error| ExtraError::Read(path.to_owned(), error);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .filter(|name| name.chars().all(plain));
+    let name = name.ok_or_else(|| ExtraError::Name(path.to_owned()))?;
+    if fs::metadata(path).map_err(failed)?.len() > SCRIPT_BYTES {
+        return Err(ExtraError::Large(path.to_owned()));
+    }
+    Ok((name.to_owned(), fs::read(path).map_err(failed)?))
+}
+
 /// A file that is hashed while it is written.
 struct Hashing {
     file: File,
@@ -231,7 +258,10 @@ impl Write for Hashing {
 }
 
 /// All that is below a directory, by path.
-fn entries(tree: &Path) -> Result<BTreeMap<PathBuf, fs::Metadata>, ExtraError> {
+///
+/// # Errors
+/// [`ExtraError::Read`], [`ExtraError::Large`].
+pub(crate) fn entries(tree: &Path) -> Result<BTreeMap<PathBuf, fs::Metadata>, ExtraError> {
     let (mut entries, mut directories) = (BTreeMap::new(), vec![tree.to_owned()]);
     while let Some(directory) = directories.pop() {
         let failed = |error| ExtraError::Read(directory.clone(), error);

@@ -5,6 +5,7 @@
 mod boot;
 mod commands;
 mod daemon;
+mod exclusions;
 mod extras;
 mod files;
 mod golden;

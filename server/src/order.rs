@@ -14,6 +14,7 @@ use simulcast_protocol::install::NodeName;
 use simulcast_protocol::install::cmdline::Addressing;
 use simulcast_protocol::name::{ImageName, ImageRef, Version};
 
+use crate::exclusions::{ListError, of_effective};
 use crate::extras::{ExtraError, Extras};
 use crate::inventory::{Effective, Entry, Finish, Kept, MachineId, NetworkKind, TransportKind};
 
@@ -57,6 +58,9 @@ pub(crate) enum MakeError {
     /// Overrides or scripts.
     #[error(transparent)]
     Extra(#[from] ExtraError),
+    /// Exclusion lists.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The version.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -149,6 +153,7 @@ pub(crate) fn make(
         wipe: entry.wipe.unwrap_or(false),
         network: network(node, entry)?,
         identity: identity(entry),
+        exclusions: of_effective(place.config, node, effective, &source.image)?,
         overrides: overrides(node, effective, source, place)?,
         pre_install: place.extras.scripts(&scripts.join("pre-install.d"))?,
         post_install: place.extras.scripts(&scripts.join("post-install.d"))?,

@@ -7,14 +7,17 @@
 
 mod api;
 mod cache;
+mod crash;
 mod doctor;
 mod edge;
 mod faults;
 mod installing;
 mod interfaces;
 mod jumbo;
+mod lists;
 mod network;
 mod node;
+mod proof;
 mod receive;
 mod restart;
 mod resume;

@@ -99,6 +99,13 @@ impl Site {
         fs::write(self.config.join("server.toml"), text).unwrap();
     }
 
+    /// Writes a file of the configuration directory; one that begins with `#!` can be run.
+    pub(crate) fn config_file(&self, path: &str, text: &str) {
+        let path = self.config.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    }
+
     /// Starts the server on a free port of the loopback address.
     pub(crate) fn server(&self, arguments: &[&str]) -> Server {
         let mut command = self.command("si-server");

@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use simulcast_protocol::api::{self, ErrorBody, MANIFEST_HEADER, Token, VERSION_HEADER};
+use simulcast_protocol::exclusion::{NodeLists, UpdateScripts};
 use simulcast_protocol::id::{ChunkId, ManifestId};
+use simulcast_protocol::install::NodeName;
 use simulcast_protocol::limits::MANIFEST_BYTES;
 use simulcast_protocol::name::{ImageName, ImageRef, Version};
 use ureq::http::{Response, StatusCode};
@@ -136,6 +138,23 @@ impl Client {
     /// [`HttpError`].
     pub fn image(&self, name: &ImageName) -> Result<api::Image, HttpError> {
         self.json(&format!("image {name}"), &format!("/images/{name}"))
+    }
+
+    /// What a node that has an image is to leave alone; without a node, what all nodes are.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub fn exclusions(&self, image: &ImageName, node: Option<&NodeName>) -> Result<NodeLists, HttpError> {
+        let node = node.map_or_else(String::new, |node| format!("?node={node}"));
+        self.json("the exclusion lists", &format!("/exclusions/{image}{node}"))
+    }
+
+    /// What the site runs on a node around an update.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub fn update_scripts(&self) -> Result<UpdateScripts, HttpError> {
+        self.json("the scripts of updates", "/scripts/update")
     }
 
     /// What the server does.

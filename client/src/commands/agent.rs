@@ -1,15 +1,14 @@
 //! `si-agent`.
 
-use std::collections::HashSet;
 use std::io::{self, BufReader, BufWriter};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, bail};
 use simulcast_cli::{Console, Exit};
 use simulcast_image::capture::{AgentOptions, CAPTURE_PROTOCOL, serve_capture};
-use simulcast_system::{machine, mounts};
+use simulcast_system::machine;
+
+use crate::mounted::closed;
 
 /// Bytes that are collected before they go to the connection.
 const BUFFER: usize = 256 << 10;
@@ -55,15 +54,4 @@ impl Args {
         serve_capture(from, to, facts, closed, &options).context("cannot serve the capture")?;
         Ok(Exit::Done)
     }
-}
-
-/// The mount points below `root` that a capture does not enter. Where the list of mounts cannot be read, none: then the
-/// exclusion list alone keeps out /proc and its like.
-fn closed(root: &Path) -> HashSet<Vec<u8>> {
-    let mounts = mounts::read().unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot read the list of mounts; only the exclusion lists decide");
-        Vec::new()
-    });
-    let skipped = mounts::skipped_below(&mounts, root.as_os_str().as_bytes(), mounts::is_removable);
-    skipped.into_iter().map(|skipped| skipped.path).collect()
 }

@@ -4,6 +4,7 @@ mod agent;
 mod doctor;
 mod prepareclient;
 mod updateclient;
+mod verify;
 
 use simulcast_cli::{Console, Exit};
 
@@ -14,6 +15,7 @@ pub(crate) enum Command {
     Doctor(Box<doctor::Args>),
     Prepareclient(prepareclient::Args),
     Updateclient(Box<updateclient::Args>),
+    Verify(Box<verify::Args>),
 }
 
 impl Command {
@@ -24,6 +26,7 @@ impl Command {
             Self::Doctor(args) => args.run(console),
             Self::Prepareclient(args) => args.run(console),
             Self::Updateclient(args) => args.run(console),
+            Self::Verify(args) => args.run(console),
         }
     }
 }

@@ -1,36 +1,46 @@
 //! `si-updateclient`.
 
+mod boot;
+mod concerned;
+mod deltas;
+mod report;
+mod rollback;
+mod scripts;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use simulcast_cli::{Console, Exit, Remark};
-use simulcast_image::filter::{ExclusionList, Exclusions, Side};
+use simulcast_image::filter::{Exclusions, Side};
 use simulcast_image::fs;
 use simulcast_image::manifest::SignedManifest;
-use simulcast_image::update::{Action, Plan, PlanOptions, Update, UpdateError};
+use simulcast_image::update::{
+    CommitOptions, KEPT_UPDATES, Plan, PlanOptions, Update, UpdateError, UpdateReport, settle_kept,
+};
 use simulcast_node::{Delivery, Invitation, Record, ServerArgs, transfer};
+use simulcast_protocol::exclusion::NodeLists;
 use simulcast_protocol::name::{ImageRef, Version};
-use simulcast_protocol::units::Bytes;
 use simulcast_transport::http::Client;
 
-mod report;
-
+use crate::exclusions::{ExclusionArgs, explain};
+use crate::mounted::closed;
 use report::{Moved, Report};
 
 /// Bring this machine to a version of an image, newer or older
 ///
 /// Only what differs is moved; what the exclusion lists protect is neither written nor deleted. New files are built
 /// beside the old ones and put in place when all have come, so an interruption leaves a whole system, and the next run
-/// finishes.
+/// finishes. What is replaced is kept: --rollback brings it back.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     server: ServerArgs,
 
     /// The image, and the version unless the newest is meant
-    #[arg(long, value_name = "NAME[@V]", required_unless_present = "to")]
+    #[arg(long, value_name = "NAME[@V]", required_unless_present_any = ["to", "rollback"])]
     image: Option<ImageRef>,
 
     /// The version to go to, also an older one; it wins over --image
@@ -41,17 +51,29 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 
-    /// An exclusion list in rsync's filter language, asked before the default list; may be repeated
-    #[arg(long, value_name = "FILE")]
-    exclude_from: Vec<PathBuf>,
+    /// Look at and change nothing outside this directory, which is named from the root of the tree
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    directory: PathBuf,
 
-    /// Do without the default exclusion list
-    #[arg(long)]
-    no_default_excludes: bool,
+    #[command(flatten)]
+    exclusions: ExclusionArgs,
+
+    /// Say which line of which exclusion list decides about this path, and change nothing. A slash at the end says that
+    /// it is a directory
+    #[arg(long, value_name = "PATH")]
+    explain: Option<OsString>,
 
     /// Delete nothing
     #[arg(long)]
     no_delete: bool,
+
+    /// Leave the initramfs and the boot loader's menu as they are, also when kernels change
+    #[arg(long)]
+    no_bootloader: bool,
+
+    /// Restart the machine afterwards, if anything was changed
+    #[arg(long)]
+    reboot: bool,
 
     /// Read every file, instead of trusting length and time of those that the last update wrote
     #[arg(long)]
@@ -61,34 +83,76 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
 
-    /// Say what would be done, and change nothing
+    /// How many updates shall be possible to undo afterwards, this one included; 0 keeps nothing
+    #[arg(long, value_name = "N", default_value_t = KEPT_UPDATES, value_parser = parse_keep)]
+    keep: usize,
+
+    /// Bring back what the last update replaced and deleted, without a server
+    #[arg(long, conflicts_with_all = ["image", "to", "directory", "explain", "checksum", "no_delete"])]
+    rollback: bool,
+
+    /// Say what would be done, and change nothing; with --json every path, and from where the bytes come
     #[arg(long)]
     dry_run: bool,
+}
+
+/// What an update is about.
+struct Aim<'a> {
+    image: &'a ImageRef,
+    version: Version,
+    signed: &'a SignedManifest,
+    client: &'a Client,
+    root: &'a Path,
 }
 
 impl Args {
     /// Updates the tree.
     pub(crate) fn run(self, console: &Console) -> Result<Exit> {
-        let begun = Instant::now();
-        let exclusions = self.exclusions()?;
-        let image = self
-            .to
-            .as_ref()
-            .or(self.image.as_ref())
-            .context("no image was named")?;
+        let root = std::fs::canonicalize(&self.root)
+            .with_context(|| format!("cannot find the tree {}", self.root.display()))
+            .exit(Exit::Usage)?;
+        if !rustix::process::geteuid().is_root() && root == Path::new("/") && self.explain.is_none() {
+            bail!("updating this machine needs root");
+        }
+        if self.rollback {
+            return rollback::run(&self, &root, console);
+        }
+        let wanted = self.to.as_ref().or(self.image.as_ref());
+        let image = wanted.context("no image was named")?;
         let client = self.server.client(console)?;
+        let node = self.exclusions.node(&root);
+        let lists = self.server.exclusions(&client, image, node.as_ref(), console)?;
+        let exclusions = self.layered(&lists, &root, console)?;
+        if let Some(path) = &self.explain {
+            return explain(path, &root, &exclusions, console);
+        }
         let (version, signed) = self.server.manifest(&client, image, console)?;
+        let aim = Aim {
+            image,
+            version,
+            signed: &signed,
+            client: &client,
+            root: &root,
+        };
+        self.update(&aim, &lists, &exclusions, console)
+            .with_context(|| format!("cannot update {}", root.display()))
+    }
+
+    fn update(
+        &self,
+        aim: &Aim<'_>,
+        lists: &NodeLists,
+        exclusions: &Exclusions,
+        console: &Console,
+    ) -> Result<Exit> {
+        let begun = Instant::now();
         let invitation = if self.dry_run {
             None
         } else {
-            Invitation::ask(&client, &self.server, &signed)
+            Invitation::ask(aim.client, &self.server, aim.signed)
         };
-        let root_path = std::fs::canonicalize(&self.root)
-            .with_context(|| format!("cannot find the tree {}", self.root.display()))
-            .exit(Exit::Usage)?;
-        let attempt = || format!("cannot update {}", root_path.display());
-        let root = fs::open_root(&root_path).with_context(attempt)?;
-        let record = Record::of(&console.options().state, &root_path);
+        let root = fs::open_root(aim.root)?;
+        let record = Record::of(&console.options().state, aim.root);
         let installed = record.load();
         let protects =
             |side: Side, path: &[u8], directory: bool| exclusions.decide(side, path, directory).excluded;
@@ -97,70 +161,118 @@ impl Args {
             delete: !self.no_delete,
             checksum: self.checksum,
             installed: installed.as_ref(),
+            directory: &self.directory(),
+            closed: &closed(aim.root),
         };
-        let plan = Plan::make(&signed.manifest, &root, &options).with_context(attempt)?;
-        let mut report = Report::new(image, version, &signed, &plan);
+        let plan = Plan::make(&aim.signed.manifest, &root, &options)?;
+        for path in plan.blocked() {
+            console.warn(format_args!(
+                "/{} stays as it is: what is protected is in its way, or is what it links to",
+                fs::Shown(&path)
+            ));
+        }
+        let services = concerned::services(&plan, aim.root);
+        let mut report = Report::new(aim, &plan, services);
         if self.dry_run {
-            print_plan(&plan, &signed, console)?;
-            report.dry_run();
-            return report.print(console, begun.elapsed());
+            return report.print_plan(&plan, console, begun.elapsed());
         }
         self.check(&plan)?;
-        let update = Update::begin(plan, root).map_err(advise).with_context(attempt)?;
+        let boot = plan.boot_files();
+        let changes = !plan.is_empty();
+        if changes {
+            let scripts = scripts::Scripts::fetch(&self.server, aim, lists.node.as_ref(), console)?;
+            scripts.before()?;
+            let update = Update::begin(plan, root).map_err(advise)?;
+            let done = self.carry_out(update, aim, invitation.as_ref(), &record, &mut report, console)?;
+            report.done(&done);
+            if self.directory().is_empty() {
+                record.save(aim.signed)?;
+            }
+            record.save_lists(lists)?;
+            if !self.no_bootloader {
+                boot::refresh(boot, aim.root, console).context("all files are in place, but")?;
+            }
+            scripts.after().context("all files are in place, but")?;
+        } else {
+            settle_kept(&root, self.keep)?;
+            if self.directory().is_empty() {
+                record.save(aim.signed)?;
+                record.save_lists(lists)?;
+            }
+        }
+        let exit = report.print(console, begun.elapsed())?;
+        if self.reboot && changes {
+            boot::restart(console)?;
+        }
+        Ok(exit)
+    }
+
+    /// Fetches what is lacking, and puts everything in place.
+    fn carry_out(
+        &self,
+        update: Update<'_>,
+        aim: &Aim<'_>,
+        invitation: Option<&Invitation>,
+        record: &Record,
+        report: &mut Report,
+        console: &Console,
+    ) -> Result<UpdateReport> {
         let delivery = Delivery {
-            client: &client,
+            client: aim.client,
             server: &self.server,
-            image,
-            signed: &signed,
-            invitation: invitation.as_ref(),
+            image: aim.image,
+            signed: aim.signed,
+            invitation,
         };
         match self.fill(&update, &delivery, console) {
             Ok(moved) => report.moved(&moved),
             Err(error) => {
                 update.abandon().context("cannot remove what was staged")?;
-                return Err(error.context(attempt()));
+                return Err(error);
             }
         }
-        let done = update.commit().map_err(advise).with_context(attempt)?;
-        record.save(&signed)?;
-        report.done(&done);
-        report.print(console, begun.elapsed())
+        let before = record.bytes();
+        let options = CommitOptions {
+            keep: self.keep,
+            record: before.as_deref(),
+        };
+        // From the first rename to the last, and after an update of one directory, no version is what stands here.
+        record.restore(None)?;
+        update.commit(options).map_err(advise)
     }
 
     /// Brings what the tree does not have itself: deltas where they are cheaper, chunks for the rest.
     fn fill(&self, update: &Update<'_>, delivery: &Delivery<'_>, console: &Console) -> Result<Moved> {
         let mut moved = Moved::default();
         if self.server.may_use_http() {
-            moved.delta_bytes = fetch_deltas(update, delivery.client, delivery.signed)?;
+            moved.delta_bytes = deltas::fetch(update, delivery.client, delivery.signed)?;
         }
         let missing = update.writer().missing_chunks();
         moved.chunks = transfer(delivery, update.writer(), &missing, console)?;
         Ok(moved)
     }
 
-    fn exclusions(&self) -> Result<Exclusions> {
-        let mut lists = Vec::new();
-        for path in &self.exclude_from {
-            let text = std::fs::read(path)
-                .with_context(|| format!("cannot read the exclusion list {}", path.display()))
-                .exit(Exit::Usage)?;
-            lists.push(Arc::new(
-                ExclusionList::parse(&text, &path.display().to_string()).exit(Exit::Usage)?,
-            ));
-        }
-        if !self.no_default_excludes {
-            lists.push(Arc::new(ExclusionList::default_list()));
-        }
-        Ok(Exclusions::new(lists))
+    fn layered(&self, lists: &NodeLists, root: &Path, console: &Console) -> Result<Exclusions> {
+        let own = (!self.no_bootloader).then(|| boot::made_here(root)).flatten();
+        self.exclusions.layered(&self.directory(), lists, own, console)
+    }
+
+    /// The chosen directory as names joined by `/`; empty for the whole tree.
+    fn directory(&self) -> Vec<u8> {
+        let names: Vec<&[u8]> = self
+            .directory
+            .as_os_str()
+            .as_bytes()
+            .split(|&byte| byte == b'/')
+            .filter(|name| !matches!(*name, b"" | b"."))
+            .collect();
+        names.join(&b'/')
     }
 
     fn check(&self, plan: &Plan<'_>) -> Result<()> {
-        if !rustix::process::geteuid().is_root() && self.root == Path::new("/") {
-            bail!("updating this machine needs root");
-        }
         if plan.deletes_suspiciously_much() && !self.force {
             let deleted = plan.summary().deleted;
-            return Err(anyhow::anyhow!(
+            return Err(anyhow!(
                 "{deleted} paths would be deleted, a large part of {}; nothing was changed",
                 self.root.display()
             ))
@@ -170,83 +282,20 @@ impl Args {
     }
 }
 
-/// Asks for deltas of files that were changed here. What cannot be had as a delta comes in chunks.
-fn fetch_deltas(update: &Update<'_>, client: &Client, signed: &SignedManifest) -> Result<u64> {
-    let mut worker = update.worker()?;
-    let mut bytes = 0;
-    for candidate in update.rolling_candidates()? {
-        let mut failed = None;
-        let asked = client.deltas(
-            signed.id,
-            candidate.entry,
-            candidate.signature.basis_bytes(),
-            candidate.signature.as_bytes(),
-            &candidate.parts,
-            candidate.spares,
-            |number, delta| {
-                bytes += delta.len() as u64;
-                let taken = update.take_delta(&mut worker, &candidate, number, delta);
-                failed = taken.err();
-                failed.is_none()
-            },
-        );
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        bytes += candidate.signature.as_bytes().len() as u64;
-        if let Err(error) = asked {
-            tracing::info!(%error, "no deltas from the server; its chunks do as well");
-            break;
-        }
+fn parse_keep(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(keep @ 0..=16) => Ok(keep),
+        _ => Err("use a number from 0 to 16".to_owned()),
     }
-    Ok(bytes)
-}
-
-fn print_plan(plan: &Plan<'_>, signed: &SignedManifest, console: &Console) -> Result<()> {
-    if console.json() {
-        return Ok(());
-    }
-    let manifest = &signed.manifest;
-    console.data(|out| {
-        use std::io::Write;
-        for (index, action) in plan.actions() {
-            let what = match action {
-                Action::Write => "write",
-                Action::Meta => "metadata",
-                Action::Keep | Action::Protect => continue,
-            };
-            writeln!(out, "{what:8} /{}", fs::Shown(&manifest.path(index)))?;
-        }
-        for path in plan.deleted() {
-            writeln!(out, "delete   /{}", fs::Shown(path))?;
-        }
-        Ok(())
-    })
 }
 
 /// Adds to an error what the operator can do about it.
 fn advise(error: UpdateError) -> anyhow::Error {
     let hint = match &error {
         UpdateError::NoSpace { .. } => "make room, or exclude what is not needed here",
-        _ => "when the tree is in order, start again: the update finishes",
+        UpdateError::Occupied(_) | UpdateError::NoDirectory(_) => "then start again; nothing was changed",
+        UpdateError::Undo(_) => "an update to the version before does as well: --to NAME@V",
+        _ => "when the tree is in order, start again: the update finishes; or go back with --rollback",
     };
     Err::<(), _>(error).hint(hint).expect_err("it is an error")
-}
-
-/// For people: how many bytes came how.
-fn came(moved: &Moved) -> String {
-    format!(
-        "{} by multicast, {} by HTTP, {} as deltas",
-        Bytes(moved.chunks.multicast.bytes),
-        Bytes(moved.chunks.http.bytes),
-        Bytes(moved.delta_bytes)
-    )
-}
-
-/// The version that was reached.
-fn reached(image: &ImageRef, version: Version) -> ImageRef {
-    ImageRef {
-        name: image.name.clone(),
-        version: Some(version),
-    }
 }

@@ -22,7 +22,41 @@ pub struct Install<'m> {
     manifest: &'m Manifest,
     root: OwnedFd,
     writer: Writer<'m>,
+    selection: Selection,
     bytes_found: u64,
+}
+
+/// Which entries of a version are wanted.
+#[derive(Debug, Clone)]
+pub struct Selection(Vec<bool>);
+
+impl Selection {
+    /// All of them.
+    pub fn all(manifest: &Manifest) -> Self {
+        Self(vec![true; manifest.entries.len()])
+    }
+
+    /// Those that `excluded` leaves: it is asked for paths below the root, with a flag that says "a directory". Nothing
+    /// below an excluded directory is wanted, nor a further name of a file whose first one is not.
+    pub fn without(manifest: &Manifest, excluded: &dyn Fn(&[u8], bool) -> bool) -> Self {
+        let mut wanted = vec![true; manifest.entries.len()];
+        for (index, entry) in manifest.entries.iter().enumerate().skip(1) {
+            let inode = match entry.kind {
+                Kind::HardLink(to) => wanted[to as usize],
+                _ => true,
+            };
+            let number = u32::try_from(index).expect("entries are bounded");
+            wanted[index] = inode
+                && wanted[entry.parent as usize]
+                && !excluded(&manifest.path(number), entry.kind == Kind::Directory);
+        }
+        Self(wanted)
+    }
+
+    /// Whether an entry is wanted.
+    pub fn has(&self, entry: u32) -> bool {
+        self.0[entry as usize]
+    }
 }
 
 /// What an install did.
@@ -38,28 +72,46 @@ impl<'m> Install<'m> {
     /// # Errors
     /// [`ApplyError::NotEmpty`], [`ApplyError::NoSpace`] before anything is written; else what the target refuses.
     pub fn begin(manifest: &'m Manifest, root: OwnedFd) -> Result<Self, ApplyError> {
+        Self::begin_with(manifest, root, Selection::all(manifest))
+    }
+
+    /// The same, with only some of the entries. Whoever goes on with an interrupted install gives the same ones.
+    ///
+    /// # Errors
+    /// As [`Install::begin`].
+    pub fn begin_with(
+        manifest: &'m Manifest,
+        root: OwnedFd,
+        selection: Selection,
+    ) -> Result<Self, ApplyError> {
         let names = fs::list(&root)?;
         let interrupted = names.iter().any(|(name, _)| name == MARKER);
-        let writer = Writer::new(manifest, Home::Root(fs::duplicate(&root)?), |_| true);
+        let writer = Writer::new(manifest, Home::Root(fs::duplicate(&root)?), |entry| {
+            selection.has(entry)
+        });
         let mut bytes_found = 0;
         if interrupted {
-            let mut survey = Survey::new(&writer);
+            let mut survey = Survey::new(&writer, &selection);
             compare::compare(manifest, fs::duplicate(&root)?, &mut survey)?;
             bytes_found = survey.bytes_found;
         } else if names.iter().any(|(name, _)| name != b"lost+found") {
             return Err(ApplyError::NotEmpty);
         } else {
-            check_space(manifest, &root)?;
+            check_space(manifest, &selection, &root)?;
             drop(fs::create_file(&root, MARKER)?);
         }
         let install = Self {
             manifest,
             root,
             writer,
+            selection,
             bytes_found,
         };
         install.skeleton()?;
-        install.writer.files_without_parts(|_| true)?;
+        let Self {
+            writer, selection, ..
+        } = &install;
+        writer.files_without_parts(|entry| selection.has(entry))?;
         Ok(install)
     }
 
@@ -90,8 +142,8 @@ impl<'m> Install<'m> {
         self.links()?;
         let mut directories = self.directories()?;
         for (index, entry) in self.manifest.entries.iter().enumerate().skip(1).rev() {
-            if entry.kind == Kind::Directory {
-                let index = u32::try_from(index).expect("entries are bounded");
+            let index = u32::try_from(index).expect("entries are bounded");
+            if entry.kind == Kind::Directory && self.selection.has(index) {
                 let parent = self.manifest.path(entry.parent);
                 let limitations = fs::apply_meta_at(
                     &*directories.open(&parent)?,
@@ -118,7 +170,7 @@ impl<'m> Install<'m> {
     fn skeleton(&self) -> Result<(), ApplyError> {
         let mut directories = self.directories()?;
         for (index, entry) in (0u32..).zip(&self.manifest.entries).skip(1) {
-            if matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)) {
+            if matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)) || !self.selection.has(index) {
                 continue;
             }
             let parent = self.manifest.path(entry.parent);
@@ -147,8 +199,10 @@ impl<'m> Install<'m> {
 
     fn links(&self) -> Result<(), ApplyError> {
         let mut directories = self.directories()?;
-        for entry in &self.manifest.entries {
-            if let Kind::HardLink(to) = entry.kind {
+        for (index, entry) in (0u32..).zip(&self.manifest.entries) {
+            if let Kind::HardLink(to) = entry.kind
+                && self.selection.has(index)
+            {
                 let inode = &self.manifest.entries[to as usize];
                 let (from, parent) = (self.manifest.path(inode.parent), self.manifest.path(entry.parent));
                 let (from, dir) = (directories.open(&from)?, directories.open(&parent)?);
@@ -169,10 +223,11 @@ impl<'m> Install<'m> {
 }
 
 /// Refuses a target that is plainly too small, before anything is written.
-fn check_space(manifest: &Manifest, root: impl AsFd) -> Result<(), ApplyError> {
+fn check_space(manifest: &Manifest, selection: &Selection, root: impl AsFd) -> Result<(), ApplyError> {
     let stat =
         rustix::fs::fstatvfs(root).map_err(|errno| ApplyError::Io("examine", String::new(), errno.into()))?;
-    let needed: u64 = manifest.files().map(|(_, content)| content.allocated()).sum();
+    let wanted = manifest.files().filter(|&(index, _)| selection.has(index));
+    let needed: u64 = wanted.map(|(_, content)| content.allocated()).sum();
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if needed > free {
         return Err(ApplyError::NoSpace {

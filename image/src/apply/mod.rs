@@ -9,13 +9,11 @@ mod content;
 mod install;
 mod places;
 mod survey;
-mod verify;
 mod writer;
 
 pub(crate) use compare::{Visitor, compare, join, subtree_ends};
 pub(crate) use content::{check_content, read_exact_or_short};
-pub use install::{Install, InstallReport, MARKER};
-pub use verify::verify;
+pub use install::{Install, InstallReport, MARKER, Selection};
 pub(crate) use writer::{Home, staged_name};
 pub use writer::{Worker, Writer};
 

@@ -3,7 +3,7 @@
 use simulcast_protocol::limits::PART_BYTES;
 
 use super::compare::{Visitor, join};
-use super::install::MARKER;
+use super::install::{MARKER, Selection};
 use super::places::Place;
 use super::writer::Writer;
 use super::{ApplyError, check_content};
@@ -17,15 +17,17 @@ const LOST_AND_FOUND: &[u8] = b"lost+found";
 /// Marks as filled what is right on disk, and removes what is not.
 pub(super) struct Survey<'w, 'm> {
     writer: &'w Writer<'m>,
+    selection: &'w Selection,
     buffer: Vec<u8>,
     /// Bytes of content that need not be fetched again.
     pub(super) bytes_found: u64,
 }
 
 impl<'w, 'm> Survey<'w, 'm> {
-    pub(super) fn new(writer: &'w Writer<'m>) -> Self {
+    pub(super) fn new(writer: &'w Writer<'m>, selection: &'w Selection) -> Self {
         Self {
             writer,
+            selection,
             buffer: vec![0; PART_BYTES],
             bytes_found: 0,
         }
@@ -84,6 +86,7 @@ impl Visitor for Survey<'_, '_> {
         let Some(found) = found else { return Ok(()) };
         let stays = match (&entry.kind, found.kind) {
             (Kind::Directory, FsKind::Dir) => true,
+            _ if !self.selection.has(index) => false,
             (Kind::File(content), FsKind::File) => self.file(dir, index, content, found.size)?,
             // The rest is made again in no time.
             _ => false,

@@ -19,9 +19,14 @@
 //!
 //! What else rsync knows (merge files, modifiers, `!`, long rule names) is refused by name rather than misread.
 //!
-//! Owned here: text to decision. Unknown here: where lists come from, and what a capture or update does with them.
+//! Several lists are asked in order, the most specific first ([`Exclusions`]); how they are layered stands in
+//! `docs/exclusion.md`.
+//!
+//! Owned here: text to decision. Unknown here: what a capture, an install or an update does with it.
 
+mod explain;
 mod glob;
+mod layer;
 #[cfg(test)]
 mod rsync_tests;
 mod rule;
@@ -30,6 +35,8 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use explain::{Explanation, Verdict};
+pub use layer::ReadListError;
 pub use rule::FilterError;
 use rule::{Rule, parse_line};
 
@@ -41,6 +48,9 @@ pub const DEFAULT_LIST: &str = include_str!("default.exclude");
 
 /// Where [`DEFAULT_LIST`] comes from, as decisions and errors name it.
 pub const DEFAULT_ORIGIN: &str = "default.exclude";
+
+/// What every update leaves alone besides.
+const UPDATE_LIST: &str = include_str!("update.exclude");
 
 /// Which end of a transfer asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +127,15 @@ impl ExclusionList {
         Self::parse(DEFAULT_LIST.as_bytes(), DEFAULT_ORIGIN).expect("the shipped list is correct")
     }
 
+    /// The shipped list that holds for updates only.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is part of the program, and a test reads it"
+    )]
+    pub fn update_list() -> Self {
+        Self::parse(UPDATE_LIST.as_bytes(), "update.exclude").expect("the shipped list is correct")
+    }
+
     /// How many rules it has.
     pub fn len(&self) -> usize {
         self.rules.len()
@@ -169,14 +188,19 @@ impl Exclusions {
     /// What the rules say of `path` when nothing is known of the directories above it: the first of them that is
     /// excluded decides.
     pub fn decide_from_root(&self, side: Side, path: &[u8], is_dir: bool) -> Decision<'_> {
+        self.deciding(side, path, is_dir).1
+    }
+
+    /// The same, with the path that the deciding rule matched: `path`, or a directory above it.
+    fn deciding<'p>(&self, side: Side, path: &'p [u8], is_dir: bool) -> (&'p [u8], Decision<'_>) {
         let above = path
             .iter()
             .enumerate()
             .filter(|&(_, &byte)| byte == b'/')
             .map(|(at, _)| &path[..at]);
         above
-            .map(|dir| self.decide(side, dir, true))
-            .find(|decision| decision.excluded)
-            .unwrap_or_else(|| self.decide(side, path, is_dir))
+            .map(|dir| (dir, self.decide(side, dir, true)))
+            .find(|(_, decision)| decision.excluded)
+            .unwrap_or_else(|| (path, self.decide(side, path, is_dir)))
     }
 }

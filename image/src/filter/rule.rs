@@ -51,6 +51,10 @@ pub(super) enum Fault {
     Modifier,
     #[error("long rule names are not supported: write + - P R H S (for a name, write \"- \" before it)")]
     LongName,
+    #[error(
+        "a pattern that can never match, since it lies outside the chosen directory (patterns begin at the root of the tree),"
+    )]
+    Outside,
     #[error(transparent)]
     Glob(#[from] GlobFault),
 }
@@ -157,6 +161,11 @@ impl Rule {
     pub(super) fn matches(&self, path: &[u8], is_dir: bool) -> bool {
         self.pattern.matches(path, is_dir)
     }
+
+    /// Whether no path inside `directory`, nor the directory itself or one above it, can ever match.
+    pub(super) fn is_outside(&self, directory: &[u8]) -> bool {
+        self.pattern.is_outside(directory)
+    }
 }
 
 /// What stands behind a rule's name, taken apart as rsync does.
@@ -167,6 +176,8 @@ struct Pattern {
     text: Text,
     /// A trailing `***`: `dir/***` matches the directory `dir` as well.
     with_contents: bool,
+    /// The pattern without the slashes at its ends.
+    source: Box<[u8]>,
 }
 
 #[derive(Debug, Clone)]
@@ -221,6 +232,7 @@ impl Pattern {
                 Text::Literal(rest.into())
             },
             with_contents: rest.ends_with(b"***"),
+            source: rest.into(),
         })
     }
 
@@ -244,6 +256,35 @@ impl Pattern {
                     .any(|start| self.text.matches(&[&path[start..], after]))
             }
         }
+    }
+}
+
+impl Pattern {
+    /// See [`Rule::is_outside`]. Only a pattern from the root can be, and only names before the first `**` tell; in doubt
+    /// it is not.
+    fn is_outside(&self, directory: &[u8]) -> bool {
+        if self.place != Place::Whole {
+            return false;
+        }
+        let wild = matches!(self.text, Text::Glob(_));
+        let names = directory
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty());
+        for (piece, name) in self.source.split(|&byte| byte == b'/').zip(names) {
+            if piece.windows(2).any(|pair| pair == b"**") {
+                return false;
+            }
+            let differs = if wild {
+                // A class may have held the slash: then the piece is no pattern.
+                Glob::parse(piece).is_ok_and(|glob| !glob.matches(&[name]))
+            } else {
+                piece != name
+            };
+            if differs {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -200,8 +200,25 @@ fn the_shipped_list_keeps_identity_and_empties_logs() {
 }
 
 #[test]
+fn updates_leave_the_boot_loader_to_the_machine() {
+    let list = ExclusionList::update_list();
+    let excluded = |path: &str| list.decide(Side::Receiver, path.as_bytes(), false).excluded;
+    assert_eq!(
+        [
+            "boot/grub/grub.cfg",
+            "boot/efi/EFI",
+            "boot/vmlinuz-6.1",
+            "boot/grub",
+            "srv/boot/grub/x"
+        ]
+        .map(excluded),
+        [true, true, false, false, false]
+    );
+}
+
+#[test]
 fn every_group_of_the_shipped_list_says_why() {
-    for group in DEFAULT_LIST.split("\n\n") {
+    for group in DEFAULT_LIST.split("\n\n").chain(UPDATE_LIST.split("\n\n")) {
         assert!(group.starts_with('#'), "a group without a reason: {group}");
     }
 }

@@ -131,6 +131,17 @@ impl FsError {
         }
     }
 
+    /// Whether something else than a directory stood where one was looked into.
+    pub fn is_not_a_directory(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Kind {
+                wanted: Kind::Dir,
+                ..
+            }
+        ) || self.errno() == Some(Errno::NOTDIR)
+    }
+
     /// Whether the entry was simply not there (any more), as happens in a tree that is in use.
     pub fn is_absent(&self) -> bool {
         self.errno() == Some(Errno::NOENT)

@@ -1,5 +1,6 @@
-//! Carrying out a plan: build beside the tree, sync, rename, delete last.
+//! Carrying out a plan: build beside the tree, sync, keep what goes, rename in a safe order, delete last.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -7,14 +8,26 @@ use rustix::io::Errno;
 use simulcast_protocol::units::Bytes;
 
 use super::extra::Doomed;
+use super::keep::{Kept, drop_oldest};
+use super::place::Placing;
 use super::plan::{Action, Plan, Summary};
+use super::rank::in_order;
 use super::{STAGE, UpdateError};
 use crate::apply::{ApplyError, Home, Limited, Worker, Writer, staged_name};
-use crate::fs::{self, DirCache, FsError};
+use crate::fs::{self, DirCache, Meta};
 use crate::manifest::{Entry, Kind};
 
 /// Directories that are kept open while things are put in place.
 const DIRECTORIES: usize = 256;
+
+/// How an update ends.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitOptions<'a> {
+    /// Updates that can be undone afterwards, this one included; none keeps nothing.
+    pub keep: usize,
+    /// What the machine's record of its version says before; a rollback gives it back.
+    pub record: Option<&'a [u8]>,
+}
 
 /// An update whose new files are being built.
 #[derive(Debug)]
@@ -25,6 +38,8 @@ pub struct Update<'m> {
     stage_name: Vec<u8>,
     writer: Writer<'m>,
     local_bytes: u64,
+    /// What the root had: building in it changes its time.
+    root_before: Meta,
 }
 
 /// What an update did.
@@ -45,8 +60,12 @@ impl<'m> Update<'m> {
     /// [`UpdateError::NoSpace`] before anything is written; else what the file system refuses. The tree is unchanged.
     pub fn begin(plan: Plan<'m>, root: OwnedFd) -> Result<Self, UpdateError> {
         let manifest = plan.manifest;
-        check_space(&plan, &root)?;
+        make_space(&plan, &root)?;
+        let mut root_before = fs::stat_fd(&root)?.meta;
+        root_before.xattrs = fs::read_xattrs_fd(&root)?;
         let (stage_name, stage) = make_stage(&root)?;
+        // Until the commit the tree is as it was.
+        fs::apply_meta_fd(&root, &root_before)?;
         let stage = Arc::new(stage);
         let writes: Vec<bool> = plan
             .actions
@@ -63,6 +82,7 @@ impl<'m> Update<'m> {
             stage_name,
             writer,
             local_bytes: 0,
+            root_before,
         };
         update
             .writer
@@ -125,8 +145,8 @@ impl<'m> Update<'m> {
     ///
     /// # Errors
     /// [`ApplyError::Incomplete`] when chunks are missing: then the tree is unchanged. After any other error the tree
-    /// holds whole old and whole new files, and a further update finishes.
-    pub fn commit(self) -> Result<UpdateReport, UpdateError> {
+    /// holds whole old and whole new files, which a further update finishes and a rollback undoes.
+    pub fn commit(self, options: CommitOptions<'_>) -> Result<UpdateReport, UpdateError> {
         let missing = self
             .writer
             .missing_chunks()
@@ -138,29 +158,45 @@ impl<'m> Update<'m> {
         }
         // Without this, a crash after the renames could leave empty files.
         self.sync()?;
+        let touched = self.plan.touched_directories();
+        let kept = match options.keep {
+            0 => None,
+            _ => {
+                let (plan, root) = (&self.plan, &self.root);
+                let kept = Kept::keep(plan, &touched, root, &self.root_before, options.record);
+                Some(kept?)
+            }
+        };
         let mut directories = self.directories()?;
-        self.delete(&mut directories, &self.plan.cleared)?;
+        let placing = Placing {
+            manifest: self.plan.manifest,
+            stage: &self.stage,
+            writer: &self.writer,
+        };
+        for index in in_order(&self.plan) {
+            placing.place(&mut directories, index)?;
+        }
         for (index, action) in self.plan.actions() {
             let entry = &self.plan.manifest.entries[index as usize];
-            match (action, &entry.kind) {
-                (Action::Write, Kind::Directory) => self.make_directory(&mut directories, entry)?,
-                (Action::Write, Kind::HardLink(to)) => self.link(&mut directories, index, entry, *to)?,
-                (Action::Write, _) => self.place(&mut directories, index, entry)?,
-                (Action::Meta, kind) if *kind != Kind::Directory => {
-                    self.metadata(&mut directories, index, entry)?
-                }
-                _ => {}
+            if action == Action::Meta && entry.kind != Kind::Directory {
+                self.metadata(&mut directories, index, entry)?;
             }
         }
         self.delete(&mut directories, &self.plan.doomed)?;
-        self.finish_directories(&mut directories)?;
+        self.finish_directories(&mut directories, &touched)?;
         self.sync()?;
         fs::remove_tree(&self.root, &self.stage_name)?;
-        if self.plan.actions[0] != Action::Protect {
-            let limitations = fs::apply_meta_fd(&self.root, &self.plan.manifest.entries[0].meta)?;
-            self.writer.limited(0, limitations);
-        }
+        let root_meta = match self.plan.actions[0] {
+            Action::Write | Action::Meta => &self.plan.manifest.entries[0].meta,
+            Action::Keep | Action::Protect => &self.root_before,
+        };
+        let limitations = fs::apply_meta_fd(&self.root, root_meta)?;
+        self.writer.limited(0, limitations);
         self.sync()?;
+        // Last of all: what is interrupted before goes on with the same, so that a rollback undoes both.
+        if let Some(kept) = kept {
+            kept.complete(options.keep)?;
+        }
         let summary = self.plan.summary();
         Ok(UpdateReport {
             summary,
@@ -178,7 +214,7 @@ impl<'m> Update<'m> {
             }
             let name = staged_name(index);
             match &entry.kind {
-                Kind::Directory | Kind::File(_) | Kind::HardLink(_) => continue,
+                Kind::File(_) | Kind::HardLink(_) | Kind::Directory => continue,
                 Kind::Symlink(target) => fs::make_symlink(&*self.stage, &name, target)?,
                 kind => {
                     let (kind, device) = kind.node().expect("all other kinds are nodes");
@@ -188,92 +224,6 @@ impl<'m> Update<'m> {
             let limitations = fs::apply_meta_at(&*self.stage, &name, entry.kind.fs_kind(), &entry.meta)?;
             self.writer.limited(index, limitations);
         }
-        Ok(())
-    }
-
-    fn make_directory(&self, directories: &mut DirCache, entry: &Entry) -> Result<(), UpdateError> {
-        let (dir, parent) = self.parent(directories, entry)?;
-        let here = |error: FsError| error.under(&parent);
-        match fs::make_dir(&*dir, &entry.name) {
-            Err(error) if error.errno() == Some(Errno::EXIST) => {
-                fs::remove(&*dir, &entry.name).map_err(here)?;
-                fs::make_dir(&*dir, &entry.name).map_err(here)?;
-            }
-            other => other.map_err(here)?,
-        }
-        Ok(())
-    }
-
-    fn place(&self, directories: &mut DirCache, index: u32, entry: &Entry) -> Result<(), UpdateError> {
-        let (dir, parent) = self.parent(directories, entry)?;
-        let name = staged_name(index);
-        match fs::rename(&*self.stage, &name, &*dir, &entry.name) {
-            Err(error) if error.errno() == Some(Errno::XDEV) => {
-                // Another file system below the root: the new file is copied to it first, and synced.
-                let beside = [STAGE, &name].concat();
-                self.copy_across(&dir, &name, &beside, index, entry)?;
-                fs::rename(&*dir, &beside, &*dir, &entry.name).map_err(|error| error.under(&parent))?;
-            }
-            other => other.map_err(|error| error.under(&parent))?,
-        }
-        Ok(())
-    }
-
-    fn copy_across(
-        &self,
-        dir: &fs::Dir,
-        name: &[u8],
-        beside: &[u8],
-        index: u32,
-        entry: &Entry,
-    ) -> Result<(), UpdateError> {
-        fs::remove_if_there(dir, beside)?;
-        match &entry.kind {
-            Kind::Symlink(target) => fs::make_symlink(dir, beside, target)?,
-            Kind::File(_) => {
-                let (source, _) = fs::open_read(&*self.stage, name)?;
-                let file = fs::create_file(dir, beside)?;
-                let io = |error| {
-                    ApplyError::Io(
-                        "copy",
-                        fs::Shown(&self.plan.manifest.path(index)).to_string(),
-                        error,
-                    )
-                };
-                fs::copy_data(&source, &file).map_err(io)?;
-                file.sync_all().map_err(io)?;
-            }
-            kind => {
-                let (kind, device) = kind.node().expect("directories and links are not staged");
-                fs::make_node(dir, beside, kind, device)?;
-            }
-        }
-        let limitations = fs::apply_meta_at(dir, beside, entry.kind.fs_kind(), &entry.meta)?;
-        self.writer.limited(index, limitations);
-        Ok(())
-    }
-
-    fn link(
-        &self,
-        directories: &mut DirCache,
-        index: u32,
-        entry: &Entry,
-        to: u32,
-    ) -> Result<(), UpdateError> {
-        if self.plan.actions[to as usize] == Action::Protect {
-            // The inode is another one here, on purpose; a link to it would undo that protection's meaning.
-            tracing::warn!(path = %fs::Shown(&self.plan.manifest.path(index)), "not linked: what it links to is protected");
-            return Ok(());
-        }
-        let (dir, parent) = self.parent(directories, entry)?;
-        let inode = &self.plan.manifest.entries[to as usize];
-        let (from, _) = self.parent(directories, inode)?;
-        let beside = [STAGE, &staged_name(index)].concat();
-        fs::remove_if_there(&*dir, &beside).map_err(|error| error.under(&parent))?;
-        fs::hard_link(&*from, &inode.name, &*dir, &beside).map_err(|error| error.under(&parent))?;
-        fs::rename(&*dir, &beside, &*dir, &entry.name).map_err(|error| error.under(&parent))?;
-        // When both were names of one inode already, rename(2) leaves the first in place.
-        fs::remove_if_there(&*dir, &beside).map_err(|error| error.under(&parent))?;
         Ok(())
     }
 
@@ -295,13 +245,25 @@ impl<'m> Update<'m> {
         Ok(())
     }
 
-    /// Gives directories their metadata, deepest first: what was done in them changed their times.
-    fn finish_directories(&self, directories: &mut DirCache) -> Result<(), UpdateError> {
+    /// Gives directories their metadata, deepest first, where they differ or what was done in them changed their times.
+    fn finish_directories(
+        &self,
+        directories: &mut DirCache,
+        touched: &BTreeSet<Vec<u8>>,
+    ) -> Result<(), UpdateError> {
         for index in (1..self.plan.manifest.entries.len()).rev() {
             let entry = &self.plan.manifest.entries[index];
-            if entry.kind == Kind::Directory && self.plan.actions[index] != Action::Protect {
-                let index = u32::try_from(index).expect("entries are bounded");
-                self.metadata(directories, index, entry)?;
+            if entry.kind != Kind::Directory {
+                continue;
+            }
+            let number = u32::try_from(index).expect("entries are bounded");
+            let due = match self.plan.actions[index] {
+                Action::Protect => false,
+                Action::Write | Action::Meta => true,
+                Action::Keep => touched.contains(&self.plan.manifest.path(number)),
+            };
+            if due {
+                self.metadata(directories, number, entry)?;
             }
         }
         Ok(())
@@ -351,6 +313,16 @@ fn make_stage(root: &OwnedFd) -> Result<(Vec<u8>, OwnedFd), UpdateError> {
         }
     }
     unreachable!("a directory cannot hold 2^32 names")
+}
+
+/// Drops what older updates kept, as far as the new files need the space; the last stays.
+fn make_space(plan: &Plan<'_>, root: &OwnedFd) -> Result<(), UpdateError> {
+    loop {
+        match check_space(plan, root) {
+            Err(UpdateError::NoSpace { .. }) if drop_oldest(root)? => {}
+            other => return other,
+        }
+    }
 }
 
 fn check_space(plan: &Plan<'_>, root: &OwnedFd) -> Result<(), UpdateError> {

@@ -1,6 +1,6 @@
 //! The plan of an update: what will be done to every path, found without changing anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use simulcast_protocol::limits::PART_BYTES;
 use super::extra::{Doomed, Extras};
 use super::local::{Installed, hash};
 use super::sources::Sources;
-use super::{STAGE, UpdateError};
+use super::{KEPT, STAGE, UpdateError};
 use crate::apply::{Visitor, compare, join};
 use crate::filter::Side;
 use crate::fs::{self, Device, DirCache, DirStack, FsError, Kind as FsKind, Meta, Stat};
@@ -29,6 +29,10 @@ pub struct PlanOptions<'a> {
     pub checksum: bool,
     /// What was installed here last, if that is known.
     pub installed: Option<&'a Manifest>,
+    /// The directory outside which nothing is looked at or changed: names joined by `/`, empty for the whole tree.
+    pub directory: &'a [u8],
+    /// Mount points below the root that are not entered: pseudo and network file systems.
+    pub closed: &'a HashSet<Vec<u8>>,
 }
 
 impl std::fmt::Debug for PlanOptions<'_> {
@@ -65,6 +69,9 @@ pub struct Plan<'m> {
     pub(super) cleared: Vec<Doomed>,
     /// Files that stand where a file of other content will be, and whose content the version before did not have.
     pub(super) altered: Vec<u32>,
+    /// Entries that the version has and that cannot be written, because what is protected is in their way or is what they
+    /// link to.
+    pub(super) blocked: Vec<u32>,
     protected: u64,
     found: u64,
 }
@@ -98,6 +105,7 @@ impl<'m> Plan<'m> {
         root: &OwnedFd,
         options: &PlanOptions<'_>,
     ) -> Result<Self, UpdateError> {
+        check_directory(root, options.directory)?;
         let mut planner = Planner {
             options,
             installed: options.installed.map(Installed::new),
@@ -108,6 +116,7 @@ impl<'m> Plan<'m> {
                 sources: Sources::new(manifest),
                 cleared: Vec::new(),
                 altered: Vec::new(),
+                blocked: Vec::new(),
                 protected: 0,
                 found: 0,
             },
@@ -132,6 +141,11 @@ impl<'m> Plan<'m> {
         Ok(plan)
     }
 
+    /// The version that the tree is brought to.
+    pub fn manifest(&self) -> &'m Manifest {
+        self.manifest
+    }
+
     /// What is done about each entry, with the entry's index.
     pub fn actions(&self) -> impl Iterator<Item = (u32, Action)> {
         (0..).zip(self.actions.iter().copied())
@@ -139,7 +153,19 @@ impl<'m> Plan<'m> {
 
     /// The paths that are deleted, in that order.
     pub fn deleted(&self) -> impl Iterator<Item = &[u8]> {
-        self.doomed.iter().map(|doomed| &doomed.path[..])
+        let gone = self.cleared.iter().chain(&self.doomed);
+        gone.map(|doomed| &doomed.path[..])
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        let none = |action: &Action| matches!(action, Action::Keep | Action::Protect);
+        self.doomed.is_empty() && self.cleared.is_empty() && self.actions.iter().all(none)
+    }
+
+    /// Paths of the version that cannot be written: what is protected is in their way, or is what they link to.
+    pub fn blocked(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.blocked.iter().map(|&index| self.manifest.path(index))
     }
 
     /// Whether so much of the tree would be deleted that a wrong `--root` or image is likely: more than 30 % of what is
@@ -152,7 +178,7 @@ impl<'m> Plan<'m> {
     /// The plan in numbers.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary {
-            deleted: self.doomed.len() as u64,
+            deleted: self.deleted().count() as u64,
             protected: self.protected,
             ..Summary::default()
         };
@@ -194,7 +220,17 @@ impl Visitor for Planner<'_, '_> {
     type Error = UpdateError;
 
     fn skips(&mut self, side: Side, path: &[u8], directory: bool) -> bool {
-        let protected = !path.starts_with(STAGE) && (self.options.protects)(side, path, directory);
+        if path.starts_with(STAGE) && !path.contains(&b'/') {
+            return false;
+        }
+        if path == KEPT || !reaches(self.options.directory, path) {
+            return true;
+        }
+        let above = path.iter().rposition(|&byte| byte == b'/').map(|at| &path[..at]);
+        if above.is_some_and(|above| self.options.closed.contains(above)) {
+            return true;
+        }
+        let protected = (self.options.protects)(side, path, directory);
         self.plan.protected += u64::from(protected);
         protected
     }
@@ -204,8 +240,14 @@ impl Visitor for Planner<'_, '_> {
         let entry = &manifest.entries[index as usize];
         self.plan.found += u64::from(found.is_some());
         self.plan.actions[index as usize] = match found {
+            _ if self.is_on_the_way(index) => Action::Keep,
+            _ if self.links_to_nothing(entry) => self.block(index),
             None => Action::Write,
             Some(found) if index == 0 => differing(fs::read_xattrs_fd(dir.current())?, found, &entry.meta),
+            // What is mounted there has metadata of its own.
+            Some(found) if found.mount_root && self.options.closed.contains(&manifest.path(index)) => {
+                Action::Keep
+            }
             Some(found) => self.existing(dir, index, entry, found)?,
         };
         Ok(())
@@ -233,12 +275,17 @@ impl Planner<'_, '_> {
         found: &Stat,
     ) -> Result<Action, UpdateError> {
         if found.kind == FsKind::Dir && entry.kind != Kind::Directory {
-            // What is protected in it keeps it there.
-            let protects = self.options.protects;
-            self.cleared
-                .take(dir, &entry.name, found, &mut |path, directory| {
-                    protects(Side::Receiver, path, directory)
-                })?;
+            let (mut gone, protects) = (Extras::default(), self.options.protects);
+            gone.take(dir, &entry.name, found, &mut |path, directory| {
+                protects(Side::Receiver, path, directory)
+            })?;
+            // What is protected in it keeps it there, and with it the rest.
+            if gone.protected > 0 || !self.options.delete {
+                self.plan.protected += gone.protected;
+                return Ok(self.block(index));
+            }
+            self.cleared.doomed.append(&mut gone.doomed);
+            self.cleared.files.append(&mut gone.files);
         }
         let same_kind = match (&entry.kind, found.kind) {
             (Kind::Directory, FsKind::Dir) => true,
@@ -261,17 +308,32 @@ impl Planner<'_, '_> {
             return Ok(Action::Write);
         }
         self.local.insert(index, found.id());
-        let xattrs = match found.kind {
-            FsKind::File => {
-                fs::open_read(dir.current(), &entry.name).and_then(|(file, _)| fs::read_xattrs_fd(&file))
-            }
-            _ => fs::read_xattrs_at(dir.current(), &entry.name),
-        };
+        let xattrs = fs::read_xattrs_at(dir.current(), &entry.name);
         Ok(differing(
             xattrs.map_err(|error| error.under(dir.path()))?,
             found,
             &entry.meta,
         ))
+    }
+
+    /// Whether an entry is a directory that only leads to the one that is to be updated.
+    fn is_on_the_way(&self, index: u32) -> bool {
+        let wanted = self.options.directory;
+        !wanted.is_empty() && {
+            let path = self.plan.manifest.path(index);
+            path.len() < wanted.len() && reaches(wanted, &path)
+        }
+    }
+
+    /// Whether it is a further name of a file that this update leaves alone: what stands there is another inode, on
+    /// purpose.
+    fn links_to_nothing(&self, entry: &Entry) -> bool {
+        matches!(entry.kind, Kind::HardLink(to) if self.plan.actions[to as usize] == Action::Protect)
+    }
+
+    fn block(&mut self, index: u32) -> Action {
+        self.plan.blocked.push(index);
+        Action::Protect
     }
 
     fn link(&mut self, to: u32, found: &Stat) -> Action {
@@ -356,6 +418,34 @@ impl Planner<'_, '_> {
             self.plan.sources.add(&directory, &name, &parts);
         }
         Ok(())
+    }
+}
+
+/// Whether a path is the wanted directory, lies in it, or leads to it.
+fn reaches(wanted: &[u8], path: &[u8]) -> bool {
+    let (short, long) = if path.len() < wanted.len() {
+        (path, wanted)
+    } else {
+        (wanted, path)
+    };
+    short.is_empty()
+        || long
+            .strip_prefix(short)
+            .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+}
+
+/// Refuses a directory that is not reached through directories of the tree.
+fn check_directory(root: &OwnedFd, wanted: &[u8]) -> Result<(), UpdateError> {
+    let Some(last) = wanted.iter().rposition(|&byte| byte == b'/') else {
+        return Ok(());
+    };
+    let above = &wanted[..last];
+    match DirCache::new(fs::duplicate(root)?, 1).open(above) {
+        Err(error) if error.is_absent() || error.is_not_a_directory() => {
+            Err(UpdateError::NoDirectory(fs::Shown(above).to_string()))
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
     }
 }
 

@@ -1,17 +1,24 @@
 //! The version comes, and is read back.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use simulcast_cli::Console;
-use simulcast_image::apply::{Install, verify as verify_tree};
-use simulcast_node::{Delivery, ServerArgs, transfer_seen};
+use simulcast_image::apply::{Install, Selection};
+use simulcast_image::filter::{Exclusions, Side};
+use simulcast_image::verify::{VerifyOptions, verify as verify_tree};
+use simulcast_node::{Delivery, Record, ServerArgs, transfer_seen};
+use simulcast_protocol::exclusion::NodeLists;
 use simulcast_protocol::name::ImageRef;
 use simulcast_protocol::units::Bytes;
 
-use super::{Done, Failure, Job, storage};
+use super::{Done, Failure, Job, facts, storage};
+
+/// The state directory of the installed system.
+const STATE: &str = "var/lib/simulcast";
 
 /// Differences that are named.
 const SHOWN: usize = 10;
@@ -28,7 +35,7 @@ pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
         version: Some(order.version),
     };
     storage::set_marker(&job.target)?;
-    let install = Install::begin(&signed.manifest, open(&job.target)?)?;
+    let install = Install::begin_with(&signed.manifest, open(&job.target)?, selection(job)?)?;
     let missing = install.writer().missing_chunks();
     let there = missing.iter().filter(|missing| !**missing).count();
     if there > 0 && install.bytes_found() > 0 {
@@ -71,17 +78,57 @@ pub(super) fn verify(job: &mut Job) -> Done {
     if let Err(error) = fs::write("/proc/sys/vm/drop_caches", "1") {
         tracing::debug!(%error, "read from memory where it is there");
     }
-    let differences = verify_tree(&signed.manifest, open(&job.target)?)?;
-    if differences.is_empty() {
-        return Ok(());
+    let exclusions = exclusions(job)?;
+    // What only the tree has is the installer's own.
+    let protects = |side, path: &[u8], directory| exclusions.decide(side, path, directory).excluded;
+    let options = VerifyOptions {
+        protects: &protects,
+        closed: &HashSet::new(),
+        checksum: true,
+        strict: false,
+    };
+    let report = verify_tree(&signed.manifest, open(&job.target)?, &options)?;
+    if report.drifted == 0 {
+        return record(job);
     }
-    let shown: Vec<_> = differences.iter().take(SHOWN).cloned().collect();
-    let more = differences.len().saturating_sub(SHOWN);
+    let shown: Vec<_> = report
+        .paths
+        .iter()
+        .take(SHOWN)
+        .map(|drifted| format!("{} ({:?})", drifted.path, drifted.drift))
+        .collect();
+    let more = report.drifted - shown.len() as u64;
     let text = format!(
         "what was written is not what the manifest says: {} (and {more} more); is the disk in order?",
         shown.join(", ")
     );
     Err(Failure::Final(anyhow!(text)))
+}
+
+/// Tells the installed system which version it has, and what it is to leave alone: si-verify and updates ask.
+fn record(job: &Job) -> Done {
+    let state = facts::below(&job.target, STATE)?;
+    let record = Record::of(&state, Path::new("/"));
+    record.save(job.manifest()?)?;
+    let order = job.known_order()?;
+    record.save_lists(&NodeLists {
+        node: Some(order.node.clone()),
+        lists: order.exclusions.clone(),
+    })?;
+    Ok(())
+}
+
+/// The order's exclusion lists.
+fn exclusions(job: &Job) -> Result<Exclusions, Failure> {
+    let exclusions = job.known_order()?.exclusions();
+    Ok(exclusions.context("cannot use the order's exclusion lists")?)
+}
+
+/// What they leave of the version.
+fn selection(job: &Job) -> Result<Selection, Failure> {
+    let exclusions = exclusions(job)?;
+    let excluded = |path: &[u8], directory| exclusions.decide(Side::Sender, path, directory).excluded;
+    Ok(Selection::without(&job.manifest()?.manifest, &excluded))
 }
 
 fn open(target: &Path) -> Result<OwnedFd> {

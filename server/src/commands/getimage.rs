@@ -1,6 +1,8 @@
 //! `si-getimage`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -8,11 +10,12 @@ use serde::Serialize;
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::capture::{CaptureError, CaptureReport, CaptureRequest, Moved, receive_capture};
 use simulcast_image::chunk::DEFAULT_LEVEL;
-use simulcast_image::filter::{DEFAULT_LIST, DEFAULT_ORIGIN, ExclusionList};
+use simulcast_image::filter::{ExclusionList, Exclusions};
 use simulcast_image::store::{Store, StoredVersion};
 use simulcast_protocol::name::ImageName;
 use simulcast_protocol::units::Bytes;
 
+use crate::exclusions;
 use crate::golden::{Agent, Golden, Streams, agent_program};
 use crate::store;
 
@@ -44,6 +47,11 @@ pub(crate) struct Args {
     #[arg(long)]
     no_default_excludes: bool,
 
+    /// Say which line of which exclusion list decides about this path of the golden client, and capture nothing. A slash
+    /// at the end says that it is a directory
+    #[arg(long, value_name = "PATH")]
+    explain: Option<OsString>,
+
     /// Read every file, also those that seem unchanged since the last capture
     #[arg(long)]
     checksum: bool,
@@ -67,7 +75,10 @@ impl Args {
     /// Captures.
     pub(crate) fn run(self, console: &Console) -> anyhow::Result<Exit> {
         let image = self.image()?;
-        let exclusions = self.exclusions()?;
+        let exclusions = self.exclusions(&image, console)?;
+        if let Some(path) = &self.explain {
+            return explain_path(path.as_encoded_bytes(), &exclusions, console);
+        }
         let store = store::open_or_make(console)?;
         let golden = Golden::new(&self.host).exit(Exit::Usage)?;
         let created = SystemTime::now()
@@ -115,7 +126,8 @@ impl Args {
             .hint("name the image with --image NAME")
     }
 
-    fn exclusions(&self) -> anyhow::Result<Vec<(Vec<u8>, String)>> {
+    /// The lists of the command line, of the image, and the shipped one.
+    fn exclusions(&self, image: &ImageName, console: &Console) -> anyhow::Result<Vec<(Vec<u8>, String)>> {
         let mut lists = Vec::new();
         for path in &self.exclude_from {
             let text = std::fs::read(path)
@@ -125,11 +137,30 @@ impl Args {
             ExclusionList::parse(&text, &origin).exit(Exit::Usage)?;
             lists.push((text, origin));
         }
-        if !self.no_default_excludes {
-            lists.push((DEFAULT_LIST.as_bytes().to_vec(), DEFAULT_ORIGIN.to_owned()));
-        }
+        let shipped = (!self.no_default_excludes).then(exclusions::shipped);
+        let of_image = exclusions::of_image(&console.options().config, image).exit(Exit::Usage)?;
+        let layered = of_image.into_iter().chain(shipped);
+        lists.extend(layered.map(|list| (list.text.into_bytes(), list.origin)));
         Ok(lists)
     }
+}
+
+/// Says which line decides about a path.
+fn explain_path(path: &[u8], lists: &[(Vec<u8>, String)], console: &Console) -> anyhow::Result<Exit> {
+    let parsed = lists
+        .iter()
+        .map(|(text, origin)| ExclusionList::parse(text, origin).map(Arc::new));
+    let exclusions = Exclusions::new(parsed.collect::<Result<Vec<_>, _>>()?);
+    let explained = exclusions.explain(path, false);
+    let explained = explained
+        .context("a path to explain begins at the root of the captured tree, without . and ..")
+        .exit(Exit::Usage)?;
+    if console.json() {
+        console.print_json(&explained)?;
+    } else {
+        console.line(&explained)?;
+    }
+    Ok(Exit::Done)
 }
 
 type Captured = (StoredVersion, CaptureReport, Moved);

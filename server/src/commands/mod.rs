@@ -21,6 +21,7 @@ mod node;
 mod nodes;
 mod rmimage;
 mod server;
+mod verify;
 
 use simulcast_cli::{Console, Exit};
 
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     Mkbootserver(mkbootserver::Args),
     Mkbootpackage(mkbootpackage::Args),
+    Verify(verify::Args),
     Server(server::Args),
 }
 
@@ -69,6 +71,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(args, console),
             Self::Mkbootserver(args) => mkbootserver::run(args, console),
             Self::Mkbootpackage(args) => mkbootpackage::run(args, console),
+            Self::Verify(args) => verify::run(args, console),
             Self::Server(args) => server::run(args, console),
         }
     }

@@ -5,6 +5,7 @@
 //! manifest of its own version.
 
 mod booting;
+mod exclusions;
 mod hello;
 mod limiter;
 mod nodes;
@@ -23,7 +24,8 @@ use simulcast_protocol::install::limits::{EVENTS_BYTES, HELLO_BYTES, LOG_PIECE_B
 
 use super::Daemon;
 use super::answer::{Refusal, chain};
-use crate::extras::Extras;
+use crate::exclusions::ListError;
+use crate::extras::{ExtraError, Extras};
 use crate::inventory::Watched;
 use crate::order::MakeError;
 use crate::state::{State, StateError};
@@ -81,6 +83,8 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
             post(report::log).layer(DefaultBodyLimit::max(LOG_PIECE_BYTES)),
         )
         .route("/install/files/{name}", get(report::file))
+        .route("/exclusions/{image}", get(exclusions::exclusions))
+        .route("/scripts/update", get(exclusions::scripts))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{name}", get(nodes::show))
 }
@@ -90,6 +94,30 @@ impl From<StateError> for Refusal {
         let text = chain(&error);
         tracing::error!(error = %text, "the state of nodes failed");
         Self::trouble(text)
+    }
+}
+
+impl From<ListError> for Refusal {
+    fn from(error: ListError) -> Self {
+        let text = chain(&error);
+        tracing::error!(error = %text, "an exclusion list cannot be used");
+        Self::new(
+            StatusCode::CONFLICT,
+            text,
+            "mend the list on the image server; nothing is updated without it",
+        )
+    }
+}
+
+impl From<ExtraError> for Refusal {
+    fn from(error: ExtraError) -> Self {
+        let text = chain(&error);
+        tracing::error!(error = %text, "the scripts of updates cannot be used");
+        Self::new(
+            StatusCode::CONFLICT,
+            text,
+            "mend it on the image server; nothing is updated without it",
+        )
     }
 }
 

@@ -18,12 +18,18 @@ pub enum Tool {
     Chroot,
     /// Makes a Debian tree.
     Debootstrap,
+    /// Makes an initramfs, on Fedora and its like.
+    Dracut,
     /// The ssh server of the mini-kernel.
     Dropbear,
     /// Boot entries of UEFI firmware.
     Efibootmgr,
     /// What a network card is set to, and its counters.
     Ethtool,
+    /// Makes GRUB's menu.
+    GrubMkconfig,
+    /// The same, as Fedora and its like call it.
+    Grub2Mkconfig,
     /// Network devices, addresses, namespaces.
     Ip,
     /// Starts another kernel without going through the firmware.
@@ -36,6 +42,8 @@ pub enum Tool {
     Lvm,
     /// Arrays of md RAID.
     Mdadm,
+    /// Makes an initramfs, on Arch.
+    Mkinitcpio,
     /// Makes btrfs.
     MkfsBtrfs,
     /// Makes ext4.
@@ -58,8 +66,12 @@ pub enum Tool {
     Sfdisk,
     /// Reaches another machine.
     Ssh,
+    /// Services, and restarting the machine.
+    Systemctl,
     /// Traffic control.
     Tc,
+    /// Makes an initramfs, on Debian and its like.
+    UpdateInitramfs,
     /// Erases what tells what is on a block device.
     Wipefs,
     /// A program of this project, by its path.
@@ -89,15 +101,19 @@ impl Tool {
             Self::Busybox => ("busybox", "busybox-static"),
             Self::Chroot => ("chroot", "coreutils"),
             Self::Debootstrap => ("debootstrap", "debootstrap"),
+            Self::Dracut => ("dracut", "dracut"),
             Self::Dropbear => ("dropbear", "dropbear-bin"),
             Self::Efibootmgr => ("efibootmgr", "efibootmgr"),
             Self::Ethtool => ("ethtool", "ethtool"),
+            Self::GrubMkconfig => ("grub-mkconfig", "grub-common"),
+            Self::Grub2Mkconfig => ("grub2-mkconfig", "grub2-tools"),
             Self::Ip => ("ip", "iproute2"),
             Self::Kexec => ("kexec", "kexec-tools"),
             Self::Losetup => ("losetup", "mount"),
             Self::Lsblk => ("lsblk", "util-linux"),
             Self::Lvm => ("lvm", "lvm2"),
             Self::Mdadm => ("mdadm", "mdadm"),
+            Self::Mkinitcpio => ("mkinitcpio", "mkinitcpio"),
             Self::MkfsBtrfs => ("mkfs.btrfs", "btrfs-progs"),
             Self::MkfsExt4 => ("mkfs.ext4", "e2fsprogs"),
             Self::MkfsVfat => ("mkfs.vfat", "dosfstools"),
@@ -109,7 +125,9 @@ impl Tool {
             Self::Rsync => ("rsync", "rsync"),
             Self::Sfdisk => ("sfdisk", "fdisk"),
             Self::Ssh => ("ssh", "openssh-client"),
+            Self::Systemctl => ("systemctl", "systemd"),
             Self::Tc => ("tc", "iproute2"),
+            Self::UpdateInitramfs => ("update-initramfs", "initramfs-tools"),
             Self::Wipefs => ("wipefs", "util-linux"),
             Self::Own(_) => ("", ""),
         }

@@ -1,15 +1,19 @@
 //! What an update did, for people and for programs.
 
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 use simulcast_cli::{Console, Exit};
-use simulcast_image::manifest::SignedManifest;
-use simulcast_image::update::{Plan, Summary, UpdateReport};
+use simulcast_image::fs;
+use simulcast_image::update::{Action, BootFiles, BytesBySource, Plan, Summary, UpdateReport};
 use simulcast_node::Transferred;
-use simulcast_protocol::name::{ImageRef, Version};
+use simulcast_protocol::name::ImageRef;
 use simulcast_protocol::units::Bytes;
+
+use super::Aim;
+use super::concerned::Service;
 
 /// Limitations that are shown one by one.
 const SHOWN: usize = 10;
@@ -41,17 +45,42 @@ pub(super) struct Report {
     #[serde(skip)]
     came: String,
     limitations: Vec<String>,
+    /// Where the bytes come from, as far as the plan knows.
+    sources: BytesBySource,
+    /// What of the machine's booting is concerned.
+    boot: BootFiles,
+    /// What runs files that are replaced.
+    services: Vec<Service>,
+}
+
+/// One path of a plan.
+#[derive(Debug, Serialize)]
+struct Step {
+    action: &'static str,
+    path: String,
+}
+
+/// A plan as JSON: the numbers, and every path.
+#[derive(Debug, Serialize)]
+struct FullPlan<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    paths: Vec<Step>,
 }
 
 impl Report {
-    pub(super) fn new(image: &ImageRef, version: Version, signed: &SignedManifest, plan: &Plan<'_>) -> Self {
+    pub(super) fn new(aim: &Aim<'_>, plan: &Plan<'_>, services: Vec<Service>) -> Self {
+        let reached = ImageRef {
+            name: aim.image.name.clone(),
+            version: Some(aim.version),
+        };
         Self {
             event: "done",
-            image: super::reached(image, version).to_string(),
-            manifest: signed.id.to_string(),
+            image: reached.to_string(),
+            manifest: aim.signed.id.to_string(),
             dry_run: false,
             summary: plan.summary(),
-            bytes_manifest: signed.bytes().len(),
+            bytes_manifest: aim.signed.bytes().len(),
             bytes_multicast: 0,
             bytes_http: 0,
             bytes_delta: 0,
@@ -59,19 +88,41 @@ impl Report {
             seconds: 0.0,
             came: String::new(),
             limitations: Vec::new(),
+            sources: plan.bytes_by_source(),
+            boot: plan.boot_files(),
+            services,
         }
     }
 
-    pub(super) fn dry_run(&mut self) {
+    /// Prints what would be done.
+    pub(super) fn print_plan(
+        mut self,
+        plan: &Plan<'_>,
+        console: &Console,
+        elapsed: Duration,
+    ) -> Result<Exit> {
         self.event = "plan";
         self.dry_run = true;
+        self.seconds = elapsed.as_secs_f64();
+        let paths = steps(plan);
+        if console.json() {
+            let report = &self;
+            console.print_json(&FullPlan { report, paths })?;
+            return Ok(Exit::Done);
+        }
+        console.data(|out| {
+            paths
+                .iter()
+                .try_for_each(|step| writeln!(out, "{:8} {}", step.action, step.path))
+        })?;
+        self.print(console, elapsed)
     }
 
     pub(super) fn moved(&mut self, moved: &Moved) {
         self.bytes_multicast = moved.chunks.multicast.bytes;
         self.bytes_http = moved.chunks.http.bytes;
         self.bytes_delta = moved.delta_bytes;
-        self.came = super::came(moved);
+        self.came = came(moved);
     }
 
     pub(super) fn done(&mut self, done: &UpdateReport) {
@@ -110,12 +161,37 @@ impl Report {
             self.image,
             Bytes(written_bytes)
         ));
-        if !self.dry_run {
+        let sources = self.sources;
+        if self.dry_run {
+            console.say(format_args!(
+                "{} from the tree itself, at most {} in {} chunks from the server ({} of it may come as rolling deltas)",
+                Bytes(sources.local),
+                Bytes(sources.chunks),
+                sources.chunk_count,
+                Bytes(sources.rolling)
+            ));
+        } else {
             console.say(format_args!(
                 "{}; {} from the tree itself; {:.1} s",
                 self.came,
                 Bytes(self.bytes_local),
                 self.seconds
+            ));
+        }
+        if self.boot.concern_initramfs() || self.boot.concern_loader() {
+            console.say("files that this machine boots with are concerned");
+        }
+        if !self.services.is_empty() {
+            let names: Vec<_> = self
+                .services
+                .iter()
+                .take(SHOWN)
+                .map(|service| service.name.as_str())
+                .collect();
+            let more = if self.services.len() > SHOWN { ", …" } else { "" };
+            console.say(format_args!(
+                "these run files that are replaced, and go on with the old ones until they are restarted: {}{more}",
+                names.join(", ")
             ));
         }
         for limitation in self.limitations.iter().take(SHOWN) {
@@ -129,4 +205,32 @@ impl Report {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Every path of a plan that is not left as it is.
+fn steps(plan: &Plan<'_>) -> Vec<Step> {
+    let step = |action, path: &[u8]| Step {
+        action,
+        path: format!("/{}", fs::Shown(path)),
+    };
+    let changed = plan.actions().filter_map(|(index, action)| {
+        let what = match action {
+            Action::Write => "write",
+            Action::Meta => "metadata",
+            Action::Keep | Action::Protect => return None,
+        };
+        Some(step(what, &plan.manifest().path(index)))
+    });
+    let gone = plan.deleted().map(|path| step("delete", path));
+    changed.chain(gone).collect()
+}
+
+/// For people: how many bytes came how.
+fn came(moved: &Moved) -> String {
+    format!(
+        "{} by multicast, {} by HTTP, {} as deltas",
+        Bytes(moved.chunks.multicast.bytes),
+        Bytes(moved.chunks.http.bytes),
+        Bytes(moved.delta_bytes)
+    )
 }
