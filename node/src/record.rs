@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use simulcast_image::manifest::{Manifest, SignedManifest};
+use simulcast_protocol::id::ManifestId;
 
 /// The record of one tree.
 #[derive(Debug)]
@@ -29,9 +30,14 @@ impl Record {
 
     /// The version that was installed last; `None` when nobody knows.
     pub fn load(&self) -> Option<Manifest> {
+        self.load_named().map(|(_, manifest)| manifest)
+    }
+
+    /// The same, with its identity.
+    pub fn load_named(&self) -> Option<(ManifestId, Manifest)> {
         match fs::read(&self.path) {
             Ok(bytes) => match Manifest::decode(SignedManifest::unsigned(&bytes)?) {
-                Ok(manifest) => Some(manifest),
+                Ok(manifest) => Some((ManifestId::of(SignedManifest::unsigned(&bytes)?), manifest)),
                 Err(error) => {
                     tracing::warn!(record = %self.path.display(), %error, "the record of what was installed is of no use");
                     None

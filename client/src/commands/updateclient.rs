@@ -10,7 +10,8 @@ use simulcast_image::filter::{ExclusionList, Exclusions, Side};
 use simulcast_image::fs;
 use simulcast_image::manifest::SignedManifest;
 use simulcast_image::update::{Action, Plan, PlanOptions, Update, UpdateError};
-use simulcast_node::{Delivery, Invitation, Record, ServerArgs, transfer};
+use simulcast_node::{Delivery, Invitation, OfferedPack, Record, ServerArgs, transfer};
+use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::name::{ImageRef, Version};
 use simulcast_protocol::units::Bytes;
 use simulcast_transport::http::Client;
@@ -57,6 +58,10 @@ pub(crate) struct Args {
     #[arg(long)]
     checksum: bool,
 
+    /// The versions that the update pack is made for, as si-pushupdate names them
+    #[arg(long, value_name = "ID", hide = true)]
+    pack_from: Option<ManifestId>,
+
     /// Go on even if a large part of the tree would be deleted
     #[arg(long)]
     force: bool,
@@ -78,25 +83,29 @@ impl Args {
             .context("no image was named")?;
         let client = self.server.client(console)?;
         let (version, signed) = self.server.manifest(&client, image, console)?;
-        let invitation = if self.dry_run {
-            None
-        } else {
-            Invitation::ask(&client, &self.server, &signed)
-        };
         let root_path = std::fs::canonicalize(&self.root)
             .with_context(|| format!("cannot find the tree {}", self.root.display()))
             .exit(Exit::Usage)?;
         let attempt = || format!("cannot update {}", root_path.display());
         let root = fs::open_root(&root_path).with_context(attempt)?;
         let record = Record::of(&console.options().state, &root_path);
-        let installed = record.load();
+        let installed = record.load_named();
+        let known = installed.as_ref().filter(|_| !self.dry_run);
+        let pack = known.and_then(|installed| {
+            OfferedPack::ask(&client, &self.server, installed, self.pack_from, &signed, console)
+        });
+        let invitation = match &pack {
+            _ if self.dry_run => None,
+            Some(pack) => pack.invitation(&client, &self.server, &signed),
+            None => Invitation::ask(&client, &self.server, &signed),
+        };
         let protects =
             |side: Side, path: &[u8], directory: bool| exclusions.decide(side, path, directory).excluded;
         let options = PlanOptions {
             protects: &protects,
             delete: !self.no_delete,
             checksum: self.checksum,
-            installed: installed.as_ref(),
+            installed: installed.as_ref().map(|(_, manifest)| manifest),
         };
         let plan = Plan::make(&signed.manifest, &root, &options).with_context(attempt)?;
         let mut report = Report::new(image, version, &signed, &plan);
@@ -114,7 +123,7 @@ impl Args {
             signed: &signed,
             invitation: invitation.as_ref(),
         };
-        match self.fill(&update, &delivery, console) {
+        match self.fill(&update, &delivery, pack.as_ref().zip(Some(&*root_path)), console) {
             Ok(moved) => report.moved(&moved),
             Err(error) => {
                 update.abandon().context("cannot remove what was staged")?;
@@ -127,14 +136,28 @@ impl Args {
         report.print(console, begun.elapsed())
     }
 
-    /// Brings what the tree does not have itself: deltas where they are cheaper, chunks for the rest.
-    fn fill(&self, update: &Update<'_>, delivery: &Delivery<'_>, console: &Console) -> Result<Moved> {
+    /// Brings what the tree does not have itself: what an update pack makes of its old files, deltas where they are cheaper,
+    /// chunks for the rest.
+    fn fill(
+        &self,
+        update: &Update<'_>,
+        delivery: &Delivery<'_>,
+        pack: Option<(&OfferedPack<'_>, &Path)>,
+        console: &Console,
+    ) -> Result<Moved> {
         let mut moved = Moved::default();
+        let mut delivery = *delivery;
+        if let Some((pack, root)) = pack {
+            moved.pack_list = pack.list_bytes();
+            moved.pack = pack.transfer(&delivery, root, update.writer(), console)?;
+            // The session that was asked for is the pack's.
+            delivery.invitation = None;
+        }
         if self.server.may_use_http() {
             moved.delta_bytes = fetch_deltas(update, delivery.client, delivery.signed)?;
         }
         let missing = update.writer().missing_chunks();
-        moved.chunks = transfer(delivery, update.writer(), &missing, console)?;
+        moved.chunks = transfer(&delivery, update.writer(), &missing, console)?;
         Ok(moved)
     }
 
@@ -235,10 +258,12 @@ fn advise(error: UpdateError) -> anyhow::Error {
 
 /// For people: how many bytes came how.
 fn came(moved: &Moved) -> String {
+    let pack = moved.pack.multicast.bytes + moved.pack.http.bytes;
     format!(
-        "{} by multicast, {} by HTTP, {} as deltas",
-        Bytes(moved.chunks.multicast.bytes),
-        Bytes(moved.chunks.http.bytes),
+        "{} by multicast, {} by HTTP, {} of it of an update pack; {} as deltas",
+        Bytes(moved.chunks.multicast.bytes + moved.pack.multicast.bytes),
+        Bytes(moved.chunks.http.bytes + moved.pack.http.bytes),
+        Bytes(pack),
         Bytes(moved.delta_bytes)
     )
 }

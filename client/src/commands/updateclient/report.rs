@@ -17,7 +17,11 @@ const SHOWN: usize = 10;
 /// What came from the server.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
-    /// Chunks, by transport.
+    /// Bytes of an update pack's list.
+    pub(super) pack_list: u64,
+    /// Chunks of the pack, by transport.
+    pub(super) pack: Transferred,
+    /// Chunks of the version, by transport.
     pub(super) chunks: Transferred,
     /// Bytes of deltas and of the signatures for them.
     pub(super) delta_bytes: u64,
@@ -33,8 +37,13 @@ pub(super) struct Report {
     #[serde(flatten)]
     summary: Summary,
     bytes_manifest: usize,
+    /// Of the version and of an update pack.
     bytes_multicast: u64,
     bytes_http: u64,
+    /// Of these, those of the update pack.
+    bytes_pack: u64,
+    /// Its list.
+    bytes_pack_list: u64,
     bytes_delta: u64,
     bytes_local: u64,
     seconds: f64,
@@ -54,6 +63,8 @@ impl Report {
             bytes_manifest: signed.bytes().len(),
             bytes_multicast: 0,
             bytes_http: 0,
+            bytes_pack: 0,
+            bytes_pack_list: 0,
             bytes_delta: 0,
             bytes_local: 0,
             seconds: 0.0,
@@ -68,8 +79,11 @@ impl Report {
     }
 
     pub(super) fn moved(&mut self, moved: &Moved) {
-        self.bytes_multicast = moved.chunks.multicast.bytes;
-        self.bytes_http = moved.chunks.http.bytes;
+        let (chunks, pack) = (&moved.chunks, &moved.pack);
+        self.bytes_multicast = chunks.multicast.bytes + pack.multicast.bytes;
+        self.bytes_http = chunks.http.bytes + pack.http.bytes;
+        self.bytes_pack = pack.multicast.bytes + pack.http.bytes;
+        self.bytes_pack_list = moved.pack_list;
         self.bytes_delta = moved.delta_bytes;
         self.came = super::came(moved);
     }
