@@ -10,6 +10,8 @@ mod files;
 mod golden;
 mod inventory;
 mod order;
+mod push;
+mod remote;
 mod state;
 mod store;
 mod text;

@@ -10,6 +10,7 @@ mod cache;
 mod doctor;
 mod edge;
 mod faults;
+mod fleet;
 mod installing;
 mod interfaces;
 mod jumbo;

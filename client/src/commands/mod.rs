@@ -2,6 +2,7 @@
 
 mod agent;
 mod doctor;
+mod installed;
 mod prepareclient;
 mod updateclient;
 
@@ -12,6 +13,7 @@ use simulcast_cli::{Console, Exit};
 pub(crate) enum Command {
     Agent(agent::Args),
     Doctor(Box<doctor::Args>),
+    Installed(installed::Args),
     Prepareclient(prepareclient::Args),
     Updateclient(Box<updateclient::Args>),
 }
@@ -22,6 +24,7 @@ impl Command {
         match self {
             Self::Agent(args) => args.run(console),
             Self::Doctor(args) => args.run(console),
+            Self::Installed(args) => args.run(console),
             Self::Prepareclient(args) => args.run(console),
             Self::Updateclient(args) => args.run(console),
         }
