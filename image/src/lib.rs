@@ -1,4 +1,4 @@
-//! What an image is: manifest, chunks, store, capture, apply, delta, exclusion lists.
+//! What an image is: manifest, chunks, store, capture, apply, delta, update packs, exclusion lists.
 //!
 //! Files and bytes only: this crate knows no network and no device.
 
@@ -14,6 +14,7 @@ pub mod fs;
 pub mod layout;
 pub mod manifest;
 pub mod order;
+pub mod pack;
 pub mod store;
 pub mod tar;
 pub mod update;

@@ -99,6 +99,21 @@ impl ServerArgs {
     }
 }
 
+impl ServerArgs {
+    /// The key that checks what the server signs, once it has been taken for a manifest.
+    pub(super) fn key(&self, client: &Client, console: &Console) -> Result<VerifyingKey> {
+        match pinned_key(self, console)? {
+            Some(key) => Ok(key),
+            None => client
+                .key()
+                .map_err(advise)?
+                .key
+                .parse()
+                .context("the server offers no good key"),
+        }
+    }
+}
+
 fn pinned_key(args: &ServerArgs, console: &Console) -> Result<Option<VerifyingKey>> {
     if args.server_key.is_some() {
         return Ok(args.server_key);

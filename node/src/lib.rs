@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod contact;
+mod pack;
 mod record;
 mod transfer;
 
@@ -18,6 +19,7 @@ use simulcast_protocol::api::Token;
 use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
+pub use pack::OfferedPack;
 pub use record::Record;
 pub use transfer::{Delivery, Invitation, Seen, Transferred, transfer, transfer_seen};
 
@@ -31,6 +33,10 @@ pub struct ServerArgs {
     /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
     #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
     transport: Transport,
+
+    /// Fetch chunks of the version, and no update pack
+    #[arg(long)]
+    no_pack: bool,
 
     /// Interface for multicast, by name or address [default: the one that leads to the server]
     #[arg(long, value_name = "NAME|ADDR")]
@@ -66,6 +72,7 @@ impl ServerArgs {
                 order::Transport::Multicast => Transport::Multicast,
                 order::Transport::Http => Transport::Http,
             },
+            no_pack: true,
             interface: None,
             token_file: None,
             token: Some(token),
@@ -76,6 +83,11 @@ impl ServerArgs {
     /// Whether anything but the manifest may come by HTTP.
     pub fn may_use_http(&self) -> bool {
         self.transport != Transport::Multicast
+    }
+
+    /// Whether update packs are fetched: their lists come by HTTP like manifests.
+    fn may_use_packs(&self) -> bool {
+        !self.no_pack
     }
 
     /// The interface that was named for multicast.

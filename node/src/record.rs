@@ -29,11 +29,11 @@ impl Record {
         }
     }
 
-    /// The version that was installed last; `None` when nobody knows.
-    pub fn load(&self) -> Option<Manifest> {
+    /// The version that was installed last, with its identity; `None` when nobody knows.
+    pub fn identified(&self) -> Option<(ManifestId, Manifest)> {
         match fs::read(&self.path) {
             Ok(bytes) => match Manifest::decode(SignedManifest::unsigned(&bytes)?) {
-                Ok(manifest) => Some(manifest),
+                Ok(manifest) => Some((ManifestId::of(SignedManifest::unsigned(&bytes)?), manifest)),
                 Err(error) => {
                     tracing::warn!(record = %self.path.display(), %error, "the record of what was installed is of no use");
                     None
@@ -46,13 +46,6 @@ impl Record {
                 None
             }
         }
-    }
-
-    /// The version that was installed last, with its identity; `None` when nobody knows.
-    pub fn identified(&self) -> Option<(ManifestId, Manifest)> {
-        let bytes = self.bytes()?;
-        let id = ManifestId::of(SignedManifest::unsigned(&bytes)?);
-        Some((id, self.load()?))
     }
 
     /// The bytes of the record; `None` when there is none.

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use simulcast_cli::{Amount, Console, Progress, Remark};
-use simulcast_image::apply::{ApplyError, Writer};
-use simulcast_image::manifest::{Manifest, SignedManifest};
+use simulcast_image::apply::{ApplyError, Worker, Writer};
+use simulcast_image::chunk::ChunkHandle;
+use simulcast_image::manifest::SignedManifest;
 use simulcast_protocol::control::SessionOffer;
+use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
 use simulcast_protocol::name::ImageRef;
 use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct, mtu_towards};
@@ -40,6 +42,57 @@ pub struct Delivery<'a> {
     pub invitation: Option<&'a Invitation>,
 }
 
+/// What has chunks: a version, or an update pack.
+#[derive(Debug)]
+pub(super) struct Goods {
+    /// Its identity: sessions are known by it.
+    pub(super) id: ManifestId,
+    /// Its chunks in order.
+    pub(super) chunks: Vec<ChunkInfo>,
+}
+
+impl Goods {
+    fn of(signed: &SignedManifest) -> Self {
+        Self::new(
+            signed.id,
+            signed.manifest.chunks.iter().map(|chunk| &chunk.handle),
+        )
+    }
+
+    pub(super) fn new<'a>(id: ManifestId, handles: impl Iterator<Item = &'a ChunkHandle>) -> Self {
+        let info = |handle: &ChunkHandle| ChunkInfo {
+            id: handle.id,
+            len: handle.stored_len,
+        };
+        let chunks = handles.map(info).collect();
+        Self { id, chunks }
+    }
+}
+
+/// Takes chunks that were checked against their names, on several threads.
+pub(super) trait Taker: Sync {
+    /// What one thread needs.
+    type Worker;
+
+    /// A worker for one more thread.
+    fn worker(&self) -> Result<Self::Worker, ApplyError>;
+
+    /// Takes a chunk by its number.
+    fn chunk(&self, worker: &mut Self::Worker, index: u32, stored: &mut [u8]) -> Result<(), ApplyError>;
+}
+
+impl Taker for Writer<'_> {
+    type Worker = Worker;
+
+    fn worker(&self) -> Result<Worker, ApplyError> {
+        Self::worker(self)
+    }
+
+    fn chunk(&self, worker: &mut Worker, index: u32, stored: &mut [u8]) -> Result<(), ApplyError> {
+        Self::chunk(self, worker, index, stored)
+    }
+}
+
 /// How long an offer that was asked for early is good: the session closes when nobody joins for a minute.
 const GOOD: Duration = Duration::from_secs(30);
 
@@ -54,11 +107,16 @@ pub struct Invitation {
 impl Invitation {
     /// Asks for an offer. `None` when the transport is not to be used or there is none: then it is asked for again.
     pub fn ask(client: &Client, args: &ServerArgs, signed: &SignedManifest) -> Option<Self> {
-        if args.transport == Choices::Http || signed.manifest.chunks.is_empty() {
+        Self::ask_for(client, args, &Goods::of(signed))
+    }
+
+    /// The same for whatever has chunks.
+    pub(super) fn ask_for(client: &Client, args: &ServerArgs, goods: &Goods) -> Option<Self> {
+        if args.transport == Choices::Http || goods.chunks.is_empty() {
             return None;
         }
         let mtu = mtu_towards(client.server(), args.interface.as_ref());
-        match client.session(signed.id, mtu) {
+        match client.session(goods.id, mtu) {
             Ok(offer) => Some(Self {
                 offer,
                 asked: Instant::now(),
@@ -115,12 +173,31 @@ pub fn transfer_seen(
     console: &Console,
     seen: Seen<'_>,
 ) -> Result<Transferred> {
+    bring(
+        delivery,
+        Goods::of(delivery.signed),
+        writer,
+        missing,
+        console,
+        seen,
+    )
+}
+
+/// Fetches the chunks of `goods` for which `missing` says so, and has `taker` take them.
+pub(super) fn bring<T: Taker>(
+    delivery: &Delivery<'_>,
+    goods: Goods,
+    taker: &T,
+    missing: &[bool],
+    console: &Console,
+    seen: Seen<'_>,
+) -> Result<Transferred> {
     let Delivery {
         client,
         server,
         image,
-        signed,
         invitation,
+        ..
     } = *delivery;
     if !missing.contains(&true) {
         return Ok(Transferred::default());
@@ -128,9 +205,11 @@ pub fn transfer_seen(
     let begun = Instant::now();
     let notice = |notice: &Notice| console.say(notice);
     let client = client.with_retry(Retry::PATIENT);
+    let standing = standing(&goods.chunks, missing);
+    let lens: Vec<u32> = goods.chunks.iter().map(|chunk| chunk.len).collect();
     let order = Order {
         client: &client,
-        table: Arc::new(table(signed).context("cannot fetch this version")?),
+        table: Arc::new(ChunkTable::new(goods.id, goods.chunks).context("cannot fetch this version")?),
         choice: server.transport.into(),
         interface: server.interface.clone(),
         offer: invitation.and_then(Invitation::fresh),
@@ -139,11 +218,11 @@ pub fn transfer_seen(
     };
     let fetch = Fetch::new(missing, QUEUE_BYTES);
     let progress = console.progress(&image.to_string());
-    progress.set(standing(&signed.manifest, missing));
+    progress.set(standing);
     let (conducted, written) = thread::scope(|scope| {
         let failure = Mutex::new(None);
         let workers: Vec<_> = (0..WORKERS)
-            .map(|_| scope.spawn(|| work(&fetch, writer, &signed.manifest, &progress, seen)))
+            .map(|_| scope.spawn(|| work(&fetch, taker, &lens, &progress, seen)))
             .collect();
         let conducted = conduct(&order, &fetch);
         for worker in workers {
@@ -171,21 +250,20 @@ pub fn transfer_seen(
 }
 
 /// Takes chunks and writes them until there are no more; what fails ends everything.
-fn work(
+fn work<T: Taker>(
     fetch: &Fetch,
-    writer: &Writer<'_>,
-    manifest: &Manifest,
+    taker: &T,
+    lens: &[u32],
     progress: &Progress,
     seen: Seen<'_>,
 ) -> Result<(), ApplyError> {
     let write = || {
-        let mut worker = writer.worker()?;
+        let mut worker = taker.worker()?;
         while let Some(mut chunk) = fetch.next() {
-            writer.chunk(&mut worker, chunk.index, &mut chunk.bytes)?;
-            let handle = &manifest.chunks[chunk.index as usize].handle;
+            taker.chunk(&mut worker, chunk.index, &mut chunk.bytes)?;
             progress.update(|amount| {
                 amount.chunks_done += 1;
-                amount.bytes_done += u64::from(handle.stored_len);
+                amount.bytes_done += u64::from(lens[chunk.index as usize]);
                 seen(amount);
             });
         }
@@ -194,30 +272,16 @@ fn work(
     write().inspect_err(|_| fetch.stop())
 }
 
-/// The chunks as transports see them.
-fn table(signed: &SignedManifest) -> Result<ChunkTable, simulcast_protocol::multicast::TableError> {
-    let chunks = signed.manifest.chunks.iter().map(|chunk| ChunkInfo {
-        id: chunk.handle.id,
-        len: chunk.handle.stored_len,
-    });
-    ChunkTable::new(signed.id, chunks.collect())
-}
-
-/// How far an install is that begins with `missing`.
-fn standing(manifest: &Manifest, missing: &[bool]) -> Amount {
+/// How far a transfer is that begins with `missing`.
+fn standing(chunks: &[ChunkInfo], missing: &[bool]) -> Amount {
     let mut amount = Amount {
-        chunks_total: Some(missing.len() as u64),
-        bytes_total: Some(manifest.stored_bytes()),
+        chunks_total: Some(chunks.len() as u64),
+        bytes_total: Some(chunks.iter().map(|chunk| u64::from(chunk.len)).sum()),
         ..Amount::default()
     };
-    for (chunk, _) in manifest
-        .chunks
-        .iter()
-        .zip(missing)
-        .filter(|(_, missing)| !**missing)
-    {
+    for (chunk, _) in chunks.iter().zip(missing).filter(|(_, missing)| !**missing) {
         amount.chunks_done += 1;
-        amount.bytes_done += u64::from(chunk.handle.stored_len);
+        amount.bytes_done += u64::from(chunk.len);
     }
     amount
 }

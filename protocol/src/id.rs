@@ -89,7 +89,8 @@ identity! {
     ContentId
 }
 identity! {
-    /// Names an image version: the BLAKE3 of its encoded manifest.
+    /// Names an image version: the BLAKE3 of its encoded manifest. Where chunks are sent it names an update pack as well, by the
+    /// BLAKE3 of its encoded list.
     ManifestId
 }
 

@@ -56,3 +56,16 @@ pub const SYMBOLS: usize = 4096;
 /// Parity symbols that one chunk can have. It is fixed for a session, because in the code that we use the value of
 /// a parity symbol depends on it; 256 repairs 20 % loss of a usual chunk of 1,000 symbols.
 pub const PARITY: usize = 256;
+
+/// Bytes of old content that one record of an update pack builds on: with 4 MiB of new content it fits a window of 32 MiB,
+/// and is what a node holds in memory for each of its threads.
+pub const PACK_BASIS_BYTES: usize = 16 << 20;
+
+/// Old versions that one update pack serves. Each costs its maker 16 MiB of chunks in memory a thread.
+pub const PACK_SOURCES: usize = 8;
+
+/// Records of one update pack: each part once for each old version, at most.
+pub const PACK_RECORDS: usize = PARTS;
+
+/// Bytes of an encoded update pack, without its chunks, that we accept: a record takes about 20.
+pub const PACK_BYTES: usize = 512 << 20;

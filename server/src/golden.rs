@@ -165,6 +165,11 @@ impl Ended {
         self.code == Some(NO_AGENT)
     }
 
+    /// Whether ssh could not connect, or lost the connection.
+    pub(crate) fn unreachable(&self) -> bool {
+        self.code == Some(NO_CONNECTION)
+    }
+
     /// An error that says what went wrong, unless all went well.
     pub(crate) fn check(&self, host: &str) -> anyhow::Result<()> {
         match self.code {

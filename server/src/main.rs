@@ -12,6 +12,8 @@ mod golden;
 mod inventory;
 mod names;
 mod order;
+mod push;
+mod remote;
 mod state;
 mod store;
 mod text;

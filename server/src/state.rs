@@ -6,6 +6,7 @@
 
 mod access;
 mod orders;
+mod pushes;
 mod record;
 mod schema;
 mod unknown;
@@ -17,6 +18,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use access::{Bearer, Ordered, TokenHash};
 pub(crate) use orders::{NewOrder, OrderOf};
+pub(crate) use pushes::Push;
 pub(crate) use record::{OrderRecord, Record, Result as OrderResult, Step, StepState};
 pub(crate) use unknown::Unknown;
 

@@ -11,6 +11,7 @@ mod crash;
 mod doctor;
 mod edge;
 mod faults;
+mod fleet;
 mod installing;
 mod interfaces;
 mod jumbo;

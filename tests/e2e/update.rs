@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use simulcast_testkit::command::run;
+use simulcast_testkit::command::{read, run};
 use simulcast_testkit::compare;
 use simulcast_testkit::golden::noise;
 use simulcast_testkit::tier::{Feature, ready};
@@ -184,5 +184,53 @@ fn bad_input_changes_nothing() {
     updates
         .update(&["--image", "gold", "--exclude-from", list.to_str().unwrap()])
         .assert_failed(2, &["wrong.list", "2"]);
+    updates.assert_is(&updates.first, &[]);
+}
+
+#[test]
+fn an_update_pack_brings_what_changed_for_few_bytes() {
+    let Some(updates) = Updates::new("packs") else {
+        return;
+    };
+    // What is installed is known from the first update on.
+    updates.update(&["--image", "gold@2"]).done();
+    let forward = updates.update(&["--image", "gold@3"]);
+    let done = forward.done();
+    updates.assert_is(&updates.site.tree, &[]);
+    let number = |name: &str| done[name].as_u64().unwrap();
+    let moved = number("bytes_http") + number("bytes_multicast") + number("bytes_delta");
+    assert!(moved < 20_000, "{moved} bytes for a few changed in 9 MiB: {done}");
+    assert_eq!(moved, number("bytes_pack"));
+    // The pack is kept, is sound, and nothing of it is taken for rubbish.
+    assert_eq!(fs::read_dir(updates.site.state.join("packs")).unwrap().count(), 1);
+    let checked = read(updates.site.command("si-fsck").arg("--json")).unwrap();
+    let checked: serde_json::Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!((&checked["sound"], &checked["packs"]), (&true.into(), &1.into()));
+    let chunks = updates.site.chunks();
+    run(&mut updates.site.command("si-gc")).unwrap();
+    assert_eq!(updates.site.chunks(), chunks);
+
+    // A node that goes back, with a file that somebody changed: only that one comes otherwise.
+    let changing = updates.node.join("changing");
+    let mut shifted = fs::read(&changing).unwrap();
+    shifted.insert(0, b'x');
+    fs::write(&changing, shifted).unwrap();
+    let back = updates.update(&["--to", "gold@2"]);
+    assert!(
+        back.done()["bytes_delta"].as_u64().unwrap() > 0,
+        "{}",
+        back.done()
+    );
+    updates.assert_is(&updates.first, &[]);
+
+    // A pack that was damaged is made again; one that is not wanted is not asked for.
+    let packs: Vec<PathBuf> = fs::read_dir(updates.site.state.join("packs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    packs.iter().for_each(|pack| fs::write(pack, "damaged").unwrap());
+    let plain = updates.update(&["--image", "gold@3", "--no-pack"]);
+    assert_eq!(plain.done()["bytes_pack"], 0);
+    updates.update(&["--to", "gold@2"]).done();
     updates.assert_is(&updates.first, &[]);
 }

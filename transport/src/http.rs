@@ -12,6 +12,7 @@ pub mod credentials;
 mod deltas;
 mod error;
 mod install;
+mod packs;
 mod probes;
 mod retry;
 mod url;

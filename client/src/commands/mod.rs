@@ -2,6 +2,7 @@
 
 mod agent;
 mod doctor;
+mod installed;
 mod prepareclient;
 mod updateclient;
 mod verify;
@@ -13,6 +14,7 @@ use simulcast_cli::{Console, Exit};
 pub(crate) enum Command {
     Agent(agent::Args),
     Doctor(Box<doctor::Args>),
+    Installed(installed::Args),
     Prepareclient(prepareclient::Args),
     Updateclient(Box<updateclient::Args>),
     Verify(Box<verify::Args>),
@@ -24,6 +26,7 @@ impl Command {
         match self {
             Self::Agent(args) => args.run(console),
             Self::Doctor(args) => args.run(console),
+            Self::Installed(args) => args.run(console),
             Self::Prepareclient(args) => args.run(console),
             Self::Updateclient(args) => args.run(console),
             Self::Verify(args) => args.run(console),

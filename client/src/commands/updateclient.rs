@@ -16,12 +16,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::filter::{Exclusions, Side};
 use simulcast_image::fs;
-use simulcast_image::manifest::SignedManifest;
+use simulcast_image::manifest::{Manifest, SignedManifest};
 use simulcast_image::update::{
     CommitOptions, KEPT_UPDATES, Plan, PlanOptions, Update, UpdateError, UpdateReport, settle_kept,
 };
-use simulcast_node::{Delivery, Invitation, Record, ServerArgs, transfer};
+use simulcast_node::{Delivery, Invitation, OfferedPack, Record, ServerArgs, transfer};
 use simulcast_protocol::exclusion::NodeLists;
+use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::name::{ImageRef, Version};
 use simulcast_transport::http::Client;
 
@@ -79,6 +80,10 @@ pub(crate) struct Args {
     #[arg(long)]
     checksum: bool,
 
+    /// The versions that the update pack is made for, as si-pushupdate names them
+    #[arg(long, value_name = "ID", hide = true)]
+    pack_from: Option<ManifestId>,
+
     /// Go on even if a large part of the tree would be deleted
     #[arg(long)]
     force: bool,
@@ -103,6 +108,14 @@ struct Aim<'a> {
     signed: &'a SignedManifest,
     client: &'a Client,
     root: &'a Path,
+}
+
+/// What the server offers for an update.
+#[derive(Debug, Default)]
+struct Offer<'i> {
+    pack: Option<OfferedPack<'i>>,
+    /// To the session of the pack, or of the version when there is no pack.
+    invitation: Option<Invitation>,
 }
 
 impl Args {
@@ -146,21 +159,17 @@ impl Args {
         console: &Console,
     ) -> Result<Exit> {
         let begun = Instant::now();
-        let invitation = if self.dry_run {
-            None
-        } else {
-            Invitation::ask(aim.client, &self.server, aim.signed)
-        };
         let root = fs::open_root(aim.root)?;
         let record = Record::of(&console.options().state, aim.root);
-        let installed = record.load();
+        let installed = record.identified();
+        let offer = self.ask(aim, installed.as_ref(), console);
         let protects =
             |side: Side, path: &[u8], directory: bool| exclusions.decide(side, path, directory).excluded;
         let options = PlanOptions {
             protects: &protects,
             delete: !self.no_delete,
             checksum: self.checksum,
-            installed: installed.as_ref(),
+            installed: installed.as_ref().map(|(_, manifest)| manifest),
             directory: &self.directory(),
             closed: &closed(aim.root),
         };
@@ -183,7 +192,7 @@ impl Args {
             let scripts = scripts::Scripts::fetch(&self.server, aim, lists.node.as_ref(), console)?;
             scripts.before()?;
             let update = Update::begin(plan, root).map_err(advise)?;
-            let done = self.carry_out(update, aim, invitation.as_ref(), &record, &mut report, console)?;
+            let done = self.carry_out(update, aim, &offer, &record, &mut report, console)?;
             report.done(&done);
             if self.directory().is_empty() {
                 record.save(aim.signed)?;
@@ -207,12 +216,39 @@ impl Args {
         Ok(exit)
     }
 
+    /// Asks the server for an update pack and for a session, before the tree is looked at: both take their time there.
+    fn ask<'i>(
+        &self,
+        aim: &Aim<'_>,
+        installed: Option<&'i (ManifestId, Manifest)>,
+        console: &Console,
+    ) -> Offer<'i> {
+        if self.dry_run {
+            return Offer::default();
+        }
+        let pack = installed.and_then(|installed| {
+            OfferedPack::ask(
+                aim.client,
+                &self.server,
+                installed,
+                self.pack_from,
+                aim.signed,
+                console,
+            )
+        });
+        let invitation = match &pack {
+            Some(pack) => pack.invitation(aim.client, &self.server, aim.signed),
+            None => Invitation::ask(aim.client, &self.server, aim.signed),
+        };
+        Offer { pack, invitation }
+    }
+
     /// Fetches what is lacking, and puts everything in place.
     fn carry_out(
         &self,
         update: Update<'_>,
         aim: &Aim<'_>,
-        invitation: Option<&Invitation>,
+        offer: &Offer<'_>,
         record: &Record,
         report: &mut Report,
         console: &Console,
@@ -222,9 +258,10 @@ impl Args {
             server: &self.server,
             image: aim.image,
             signed: aim.signed,
-            invitation,
+            invitation: offer.invitation.as_ref(),
         };
-        match self.fill(&update, &delivery, console) {
+        let pack = offer.pack.as_ref().map(|pack| (pack, aim.root));
+        match self.fill(&update, &delivery, pack, console) {
             Ok(moved) => report.moved(&moved),
             Err(error) => {
                 update.abandon().context("cannot remove what was staged")?;
@@ -241,14 +278,28 @@ impl Args {
         update.commit(options).map_err(advise)
     }
 
-    /// Brings what the tree does not have itself: deltas where they are cheaper, chunks for the rest.
-    fn fill(&self, update: &Update<'_>, delivery: &Delivery<'_>, console: &Console) -> Result<Moved> {
+    /// Brings what the tree does not have itself: what an update pack makes of its old files, deltas where they are cheaper,
+    /// chunks for the rest.
+    fn fill(
+        &self,
+        update: &Update<'_>,
+        delivery: &Delivery<'_>,
+        pack: Option<(&OfferedPack<'_>, &Path)>,
+        console: &Console,
+    ) -> Result<Moved> {
         let mut moved = Moved::default();
+        let mut delivery = *delivery;
+        if let Some((pack, root)) = pack {
+            moved.pack_list = pack.list_bytes();
+            moved.pack = pack.transfer(&delivery, root, update.writer(), console)?;
+            // The session that was asked for is the pack's.
+            delivery.invitation = None;
+        }
         if self.server.may_use_http() {
             moved.delta_bytes = deltas::fetch(update, delivery.client, delivery.signed)?;
         }
         let missing = update.writer().missing_chunks();
-        moved.chunks = transfer(delivery, update.writer(), &missing, console)?;
+        moved.chunks = transfer(&delivery, update.writer(), &missing, console)?;
         Ok(moved)
     }
 

@@ -133,7 +133,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, DecodeError> {
 }
 
 /// A section: length of the raw bytes, length of the zstd frame (both little-endian, 32 bits), the frame.
-fn write_section<T: Serialize>(out: &mut Vec<u8>, value: &T) {
+pub(crate) fn write_section<T: Serialize>(out: &mut Vec<u8>, value: &T) {
     let raw = postcard::to_stdvec(value).expect("columns of plain values always encode");
     let mut frame = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
     zstd_safe::compress(&mut frame, &raw, LEVEL).expect("the buffer has the bound's size");
@@ -143,7 +143,8 @@ fn write_section<T: Serialize>(out: &mut Vec<u8>, value: &T) {
     out.extend(frame);
 }
 
-fn read_section<T: DeserializeOwned>(
+/// Reads one, and takes its raw length off `budget` before memory is taken for it.
+pub(crate) fn read_section<T: DeserializeOwned>(
     rest: &mut &[u8],
     budget: &mut usize,
     name: &'static str,

@@ -20,6 +20,7 @@ use simulcast_protocol::name::{ImageName, Version};
 
 pub use check::Unsound;
 pub use codec::DecodeError;
+pub(crate) use codec::{read_section, write_section};
 pub(crate) use content::content_id;
 pub use content::{FileContent, Hole, PartPlace, zero_part_id};
 pub use signature::{KeyError, SignatureError, SignedManifest, SigningKey, VerifyingKey};

@@ -1,12 +1,14 @@
-//! Collecting: chunks that no version needs are removed. Planned first, then done.
+//! Collecting: chunks that no version and no update pack needs are removed, and packs whose versions are gone. Planned first, then done.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use simulcast_protocol::id::ChunkId;
+use rustix::fs::FlockOperation;
+use simulcast_protocol::id::{ChunkId, ManifestId};
 use simulcast_protocol::name::ImageRef;
 
+use super::lock::try_lock;
 use super::{Store, StoreError};
 use crate::capture::Arrived;
 
@@ -17,6 +19,8 @@ pub struct Collection {
     pub unneeded: Vec<(ChunkId, u64)>,
     /// Files that writers left behind when they died.
     pub leftovers: Vec<PathBuf>,
+    /// Update packs whose versions are gone, and what else lies beside the packs.
+    pub packs: Vec<PathBuf>,
     /// How many chunks stay.
     pub kept: usize,
 }
@@ -37,25 +41,27 @@ pub fn collect(store: &Store, dry_run: bool) -> Result<Collection, StoreError> {
     let _lock = store.lock_for_collecting()?;
     let plan = plan(store)?;
     if !dry_run {
+        // The lists first: a pack whose chunks are gone would be offered and could not be had.
+        for path in plan.packs.iter().chain(&plan.leftovers) {
+            fs::remove_file(path).map_err(|error| StoreError::remove(path, error))?;
+        }
         for (id, _) in &plan.unneeded {
             let path = store.chunks().path(id);
             fs::remove_file(&path).map_err(|error| StoreError::remove(&path, error))?;
-        }
-        for path in &plan.leftovers {
-            fs::remove_file(path).map_err(|error| StoreError::remove(path, error))?;
         }
     }
     Ok(plan)
 }
 
 fn plan(store: &Store) -> Result<Collection, StoreError> {
-    let mut needed = BTreeSet::new();
+    let (mut needed, mut versions) = (BTreeSet::new(), BTreeSet::new());
     for image in store.images()? {
         for version in image.versions {
             let stored = store.load(&ImageRef {
                 name: image.name.clone(),
                 version: Some(version),
             })?;
+            versions.insert(stored.signed.id);
             needed.extend(stored.signed.manifest.chunks.iter().map(|chunk| chunk.handle.id));
         }
     }
@@ -67,6 +73,7 @@ fn plan(store: &Store) -> Result<Collection, StoreError> {
                 .map(|chunk| chunk.handle.id),
         );
     }
+    let packs = unneeded_packs(store, &versions, &mut needed)?;
     let all = store.chunks().list()?;
     let total = all.len();
     let unneeded: Vec<_> = all.into_iter().filter(|(id, _)| !needed.contains(id)).collect();
@@ -80,5 +87,33 @@ fn plan(store: &Store) -> Result<Collection, StoreError> {
         kept: total - unneeded.len(),
         unneeded,
         leftovers,
+        packs,
     })
+}
+
+/// Packs that lead from or to a version that is gone, or are damaged, and are not being sent; the chunks of the others are
+/// needed.
+fn unneeded_packs(
+    store: &Store,
+    versions: &BTreeSet<ManifestId>,
+    needed: &mut BTreeSet<ChunkId>,
+) -> Result<Vec<PathBuf>, StoreError> {
+    let mut unneeded = Vec::new();
+    for path in store.pack_files()? {
+        let pack = store.read_pack(&path)?;
+        let stands = pack.as_ref().is_some_and(|pack| {
+            pack.from
+                .iter()
+                .chain([&pack.to])
+                .all(|version| versions.contains(version))
+        });
+        let sent = !stands && try_lock(&path, FlockOperation::NonBlockingLockExclusive)?.is_none();
+        match pack {
+            Some(pack) if stands || sent => {
+                needed.extend(pack.chunks.iter().map(|chunk| chunk.handle.id));
+            }
+            _ => unneeded.push(path),
+        }
+    }
+    Ok(unneeded)
 }

@@ -8,6 +8,7 @@ use simulcast_protocol::name::{ImageName, ImageRef, Version};
 
 use crate::chunk::OpenChunkError;
 use crate::manifest::{SignatureError, Unsound};
+use crate::pack::PackError;
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong.
         source: SignatureError,
+    },
+    /// An update pack in the store is not what was written there.
+    #[error("the update pack {path} cannot be used; remove it, and it is made again")]
+    Pack {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PackError,
     },
     /// A chunk is missing.
     #[error("chunk {0} is missing from the store; si-fsck says which versions need it")]

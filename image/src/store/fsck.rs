@@ -1,11 +1,11 @@
-//! Proving that every version can be rebuilt: every signature, every chunk, every part.
+//! Proving that every version can be rebuilt: every signature, every chunk, every part, and every record of every update pack.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
-use simulcast_protocol::id::{ChunkId, PartId};
+use simulcast_protocol::id::{ChunkId, ManifestId, PartId};
 use simulcast_protocol::name::ImageRef;
 
 use super::{ChunkStore, Store, StoreError};
@@ -22,7 +22,9 @@ const PATHS_SHOWN: usize = 5;
 pub struct FsckReport {
     /// Versions whose manifest is sound.
     pub versions: usize,
-    /// Distinct chunks that were read.
+    /// Update packs whose lists are sound.
+    pub packs: usize,
+    /// Distinct chunks of versions that were read.
     pub chunks: usize,
     /// Their bytes.
     pub bytes: u64,
@@ -33,7 +35,7 @@ pub struct FsckReport {
 /// Something that keeps a version from being rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
-    /// The version, `NAME@V`.
+    /// The version, `NAME@V`, or the update pack, `packs/<from>-<to>`.
     pub version: String,
     /// The chunk, when one is to blame.
     pub chunk: Option<ChunkId>,
@@ -47,6 +49,7 @@ pub struct Finding {
 
 struct Version {
     name: String,
+    id: ManifestId,
     manifest: Manifest,
 }
 
@@ -66,6 +69,7 @@ pub fn fsck(store: &Store, threads: usize) -> Result<FsckReport, StoreError> {
             match store.load(&reference) {
                 Ok(stored) => versions.push(Version {
                     name: reference.to_string(),
+                    id: stored.signed.id,
                     manifest: stored.signed.manifest,
                 }),
                 Err(error) => report.findings.push(Finding {
@@ -111,8 +115,37 @@ pub fn fsck(store: &Store, threads: usize) -> Result<FsckReport, StoreError> {
             });
         }
     });
+    check_packs(store, &versions, &mut report)?;
     report.findings.sort_unstable();
     Ok(report)
+}
+
+/// Carries out every record of every update pack. One whose versions are gone is si-gc's to remove.
+fn check_packs(store: &Store, versions: &[Version], report: &mut FsckReport) -> Result<(), StoreError> {
+    let find = |id: &ManifestId| versions.iter().find(|version| version.id == *id);
+    for path in store.pack_files()? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let finding = |problem: String| Finding {
+            version: format!("packs/{name}"),
+            chunk: None,
+            problem: format!("{problem}; remove it, and it is made again"),
+            files: Vec::new(),
+            file_count: 0,
+        };
+        let Some(pack) = store.read_pack(&path)? else {
+            let problem = "it is no update pack of this store, or damaged".to_owned();
+            report.findings.push(finding(problem));
+            continue;
+        };
+        let from: Option<Vec<_>> = pack.from.iter().map(|id| Some(&find(id)?.manifest)).collect();
+        if let (Some(from), Some(to)) = (from, find(&pack.to)) {
+            report.packs += 1;
+            if let Some(problem) = crate::pack::verify(store, &pack, &from, &to.manifest) {
+                report.findings.push(finding(problem));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check(store: &Store, opener: &mut Opener, chunk: &Chunk, version: &Version) -> Result<(), String> {

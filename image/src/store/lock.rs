@@ -65,7 +65,7 @@ impl Store {
 }
 
 /// Locks the file at `path`, which is made where it does not exist; `None` when somebody else holds it.
-pub(super) fn try_lock(path: &Path, operation: FlockOperation) -> Result<Option<File>, StoreError> {
+pub(crate) fn try_lock(path: &Path, operation: FlockOperation) -> Result<Option<File>, StoreError> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)

@@ -11,6 +11,7 @@
 //!       images/<name>/reports/<n>  what the capture reported, JSON
 //!       images/<name>/last         highest version number ever given
 //!       images/<name>/arrived      chunks of a capture that did not end
+//!       packs/<from>-<to>          update packs: a cache
 //! ```
 //!
 //! Everything becomes visible by a rename after it was synced, so a crash at any instant leaves the old state or the
@@ -26,6 +27,7 @@ mod keys;
 mod lock;
 mod write;
 
+pub(crate) use lock::try_lock;
 pub(crate) use write::replace as replace_file;
 
 use std::path::{Path, PathBuf};

@@ -1,29 +1,24 @@
 //! `si-doctor`.
 
 use std::io::{BufRead, Read, Write};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use simulcast_cli::{Console, Counting, Exit, Remark};
-use simulcast_protocol::api::{PORT, Token};
+use simulcast_protocol::api::Token;
 use simulcast_protocol::multicast::probe::Report;
 use simulcast_protocol::multicast::probe::verdict::{Finding, Severity, judge};
 use simulcast_protocol::nodeset;
 
-use crate::daemon::{Overrides, Settings};
-use crate::golden::{Golden, NO_AGENT, PLACE, agent_program};
+use crate::golden::{Golden, NO_AGENT};
 use crate::inventory::Inventory;
+use crate::remote::{self, USAGE};
 
 /// Nodes that are reached at a time: each is a process of ssh.
 const AT_ONCE: usize = 64;
 
 /// Bytes that a node may answer.
 const ANSWER_BYTES: u64 = 1 << 20;
-
-/// What the node's end says when it does not know the command: it is an older one.
-const USAGE: i32 = 2;
 
 /// Find out what is wrong, and what to do about it
 #[derive(Debug, clap::Args)]
@@ -99,7 +94,7 @@ impl Multicast {
         for text in &self.nodes {
             names.extend(nodeset::hosts(text, &|group| inventory.members(group)).exit(Exit::Usage)?);
         }
-        let token = token(console)?;
+        let token = remote::token(console)?;
         let script = self.script(console)?;
         let (reports, failed) = self.ask_all(&names, &token, &script, console);
         let findings = judge(&reports);
@@ -126,30 +121,12 @@ impl Multicast {
         })
     }
 
-    /// What the node's shell does. The token comes on stdin, where nobody sees it.
+    /// What the node's shell does.
     fn script(&self, console: &Console) -> Result<String> {
         let seconds = self.counting.seconds();
-        let server = match &self.server {
-            Some(url) => {
-                let safe = |c: char| c.is_ascii_alphanumeric() || ":/.[]-_%".contains(c);
-                if url.starts_with('-') || !url.chars().all(safe) {
-                    return Err(anyhow!("{url:?} is no address of an image server")).exit(Exit::Usage);
-                }
-                format!("s='{url}'")
-            }
-            None => {
-                let settings = Settings::load(&console.options().config, Overrides::default())?;
-                let port = settings.listen.map_or(PORT, |listen| listen.port());
-                format!(
-                    "h=${{SSH_CONNECTION%% *}}; case $h in *:*) h=\"[$h]\";; esac; s=\"http://$h:{port}\""
-                )
-            }
-        };
+        let preamble = remote::preamble(self.server.as_deref(), console)?;
         Ok(format!(
-            "IFS= read -r SI_TOKEN; export SI_TOKEN; {server}; \
-             if [ -z \"$si\" ]; then if [ -x {PLACE}/si-client ]; then si={PLACE}/si-client; \
-             elif command -v si-client >/dev/null 2>&1; then si=si-client; else exit {NO_AGENT}; fi; fi; \
-             exec \"$si\" doctor multicast --json --server \"$s\" --seconds {seconds}"
+            "{preamble}exec \"$si\" doctor multicast --json --server \"$s\" --seconds {seconds}"
         ))
     }
 
@@ -160,26 +137,9 @@ impl Multicast {
         script: &str,
         console: &Console,
     ) -> (Vec<Report>, Vec<Failed>) {
-        let (next, answers) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..names.len().min(AT_ONCE) {
-                scope.spawn(|| {
-                    while let Some((place, name)) =
-                        names.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
-                    {
-                        let answer = ask(name, token, script, console);
-                        answers
-                            .lock()
-                            .expect("no holder panics")
-                            .push((place, name, answer));
-                    }
-                });
-            }
-        });
-        let mut answers = answers.into_inner().expect("no holder panics");
-        answers.sort_by_key(|(place, ..)| *place);
+        let answers = remote::each(names, AT_ONCE, |name| ask(name, token, script, console));
         let (mut reports, mut failed) = (Vec::new(), Vec::new());
-        for (_, name, answer) in answers {
+        for (name, answer) in names.iter().zip(answers) {
             match answer {
                 Ok(report) => reports.push(report),
                 Err(error) => failed.push(Failed {
@@ -198,9 +158,8 @@ fn ask(name: &str, token: &Token, script: &str, console: &Console) -> Result<Rep
     match ask_once(&node, token, script)? {
         Ok(report) => Ok(report),
         Err(Some(NO_AGENT | USAGE)) => {
-            console.say(format_args!("copying si-client to {name}"));
-            node.copy_agent(&agent_program()?)?;
-            let script = format!("si={PLACE}/si-client; {script}");
+            let with = remote::equip(&node, console)?;
+            let script = format!("{with}{script}");
             ask_once(&node, token, &script)?
                 .map_err(|_| anyhow!("si-client on {name} does not know the command doctor"))
         }
@@ -210,12 +169,10 @@ fn ask(name: &str, token: &Token, script: &str, console: &Console) -> Result<Rep
 
 /// The node's report, or the exit code of an end that said nothing. Errors are what it or ssh complained of.
 fn ask_once(node: &Golden, token: &Token, script: &str) -> Result<std::result::Result<Report, Option<i32>>> {
-    let (agent, (from, mut to)) = node.run(script)?;
-    // One that ended early is asked below why.
-    let said = writeln!(to, "{}", token.reveal()).and_then(|()| to.flush());
+    let (agent, (from, to)) = remote::start(node, token, script)?;
     let mut answer = String::new();
     let read = from.take(ANSWER_BYTES).read_line(&mut answer);
-    drop((said, to));
+    drop(to);
     let ended = agent.end()?;
     let told = read
         .is_ok()
@@ -230,16 +187,6 @@ fn ask_once(node: &Golden, token: &Token, script: &str) -> Result<std::result::R
     }
     ended.check(node.host())?;
     Ok(Err(ended.code))
-}
-
-/// The token of the server that runs here.
-fn token(console: &Console) -> Result<Token> {
-    let path = console.options().state.join("keys").join("token");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read the token {}", path.display()))
-        .hint("run this on the image server, as root, with si-server running")?;
-    text.parse()
-        .with_context(|| format!("cannot use the token {}", path.display()))
 }
 
 /// Machines as a set.

@@ -11,7 +11,8 @@ use crate::text::count;
 
 /// Prove that every version can be rebuilt
 ///
-/// Every manifest's signature is checked, every chunk is read, opened and held against the hashes of the parts in it.
+/// Every manifest's signature is checked, every chunk is read, opened and held against the hashes of the parts in it;
+/// every record of every update pack is carried out.
 /// Ends with 1 when something is wrong, and says which files of which version are lost by it. A new capture of the
 /// image, whose machine still has those files, stores them again.
 #[derive(Debug, clap::Args)]
@@ -32,6 +33,7 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
         console.print_json(&json!({
             "sound": sound,
             "versions": report.versions,
+            "packs": report.packs,
             "chunks": report.chunks,
             "bytes": report.bytes,
             "findings": report.findings,
@@ -41,8 +43,9 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
             console.line(line(finding))?;
         }
         console.line(format_args!(
-            "{}, {} ({}): {}",
+            "{}, {}, {} ({}): {}",
             count(report.versions as u64, "version"),
+            count(report.packs as u64, "update pack"),
             count(report.chunks as u64, "chunk"),
             Bytes(report.bytes),
             if sound {

@@ -8,7 +8,7 @@ use simulcast_protocol::units::Bytes;
 
 use crate::text::count;
 
-/// Remove chunks that no version needs
+/// Remove chunks that no version and no update pack needs, and update packs whose versions are gone
 ///
 /// What is to go is worked out first, then removed. Nobody may write to the store meanwhile. A version whose manifest
 /// cannot be read stops it, because nobody knows what that needs.
@@ -34,15 +34,17 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
             "removed_bytes": done.bytes(),
             "removed_chunks": chunks,
             "removed_leftovers": done.leftovers,
+            "removed_packs": done.packs,
             "kept_chunks": done.kept,
         }))?;
         return Ok(Exit::Done);
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
     console.line(format_args!(
-        "{verb} {} ({}) and {} of interrupted writers; {} stay",
+        "{verb} {} ({}), {} and {} of interrupted writers; {} stay",
         count(done.unneeded.len() as u64, "chunk"),
         Bytes(done.bytes()),
+        count(done.packs.len() as u64, "update pack"),
         count(done.leftovers.len() as u64, "leftover"),
         done.kept
     ))?;

@@ -19,6 +19,7 @@ mod mkbootserver;
 mod mvimage;
 mod node;
 mod nodes;
+mod pushupdate;
 mod rmimage;
 mod server;
 mod verify;
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     Node(node::Args),
     Group(group::Args),
     Install(install::Args),
+    Pushupdate(Box<pushupdate::Args>),
     Doctor(doctor::Args),
     Mkbootserver(mkbootserver::Args),
     Mkbootpackage(mkbootpackage::Args),
@@ -68,6 +70,7 @@ impl Command {
             Self::Node(args) => node::run(args, console),
             Self::Group(args) => group::run(args, console),
             Self::Install(args) => install::run(args, console),
+            Self::Pushupdate(args) => pushupdate::run(*args, console),
             Self::Doctor(args) => doctor::run(args, console),
             Self::Mkbootserver(args) => mkbootserver::run(args, console),
             Self::Mkbootpackage(args) => mkbootpackage::run(args, console),

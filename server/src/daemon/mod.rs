@@ -1,8 +1,8 @@
 //! `si-server`: gives versions to nodes, by HTTP and by multicast.
 //!
 //! The control plane runs on tokio: requests, the list of versions that are being asked for, the list of sessions. The
-//! data of a multicast session is sent by threads of its own. The daemon changes nothing in the store; it protects
-//! what is being sent from removal.
+//! data of a multicast session is sent by threads of its own. The daemon changes nothing in the store but its cache of update
+//! packs; it protects what is being sent from removal.
 
 mod answer;
 mod body;
@@ -11,6 +11,7 @@ mod connection;
 mod counters;
 mod deltas;
 mod install;
+mod packs;
 mod probes;
 mod routes;
 mod sessions;
@@ -41,6 +42,7 @@ use crate::boot::service::Booting;
 use crate::boot::supervise;
 use counters::Counters;
 use install::Install;
+use packs::Packs;
 use probes::Probes;
 use sessions::Sessions;
 use settings::Igmp;
@@ -65,6 +67,7 @@ struct Daemon {
     token: Token,
     booting: Arc<Booting>,
     versions: Versions,
+    packs: Packs,
     sessions: Sessions,
     probes: Probes,
     querying: Querying,
@@ -109,6 +112,7 @@ pub(crate) fn run(state: &Path, config: &Path, settings: Settings, console: &Con
         store,
         token,
         versions: Versions::default(),
+        packs: Packs::default(),
         counters: Counters::default(),
         install,
         started: Instant::now(),

@@ -31,7 +31,7 @@ use super::body::{Counted, FileBody};
 use super::connection::Ends;
 use super::install::scope::{Caller, foreign};
 use super::versions::blocking;
-use super::{boot, deltas, install, probes};
+use super::{boot, deltas, install, packs, probes};
 
 /// Time for the body of a request to come.
 const BODY: Duration = Duration::from_secs(10);
@@ -49,6 +49,7 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/images/{name}", get(image))
         .route("/images/{name}/{version}/manifest", get(manifest))
         .route("/chunks/{id}", get(chunk))
+        .route("/packs/{from}/{to}", get(packs::pack))
         .route("/sessions", post(session))
         .route("/probes", post(probe))
         .route(

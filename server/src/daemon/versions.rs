@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use simulcast_image::chunk::ChunkHandle;
+use simulcast_image::pack::{Pack, PackLease, SignedPack};
 use simulcast_image::store::{Store, StoreError, StoredVersion, VersionLease};
 use simulcast_protocol::id::{ChunkId, ManifestId};
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
@@ -43,8 +45,8 @@ pub(super) struct ServedVersion {
     /// Indexes of the chunks in the order of their names.
     by_name: Vec<u32>,
     asked: Mutex<Instant>,
-    #[expect(dead_code, reason = "the lease lives as long as the version is served")]
-    lease: VersionLease,
+    #[expect(dead_code, reason = "the leases live as long as the version is served")]
+    leases: (VersionLease, Option<PackLease>),
 }
 
 impl Daemon {
@@ -115,7 +117,22 @@ impl Versions {
         });
     }
 
-    fn by_id(&self, id: &ManifestId) -> Option<Arc<ServedVersion>> {
+    /// Serves an update pack; `None` when it was removed meanwhile.
+    pub(super) fn take_pack(
+        &self,
+        store: &Store,
+        pack: &SignedPack,
+        to: &StoredVersion,
+    ) -> Result<Option<Arc<ServedVersion>>, StoreError> {
+        let Some(served) = ServedVersion::of_pack(store, pack, to)?.map(Arc::new) else {
+            return Ok(None);
+        };
+        tracing::info!(image = %served.reference(), pack = %served.id.short(), "serving an update pack");
+        self.lock().insert(served.id, Arc::clone(&served));
+        Ok(Some(served))
+    }
+
+    pub(super) fn by_id(&self, id: &ManifestId) -> Option<Arc<ServedVersion>> {
         let served = self.lock().get(id).map(Arc::clone)?;
         served.touch();
         Some(served)
@@ -159,16 +176,8 @@ impl ServedVersion {
             path: path.clone(),
             source,
         })?;
-        let chunks = stored.signed.manifest.chunks.iter().map(|chunk| ChunkInfo {
-            id: chunk.handle.id,
-            len: chunk.handle.stored_len,
-        });
-        // A manifest is within the bounds of a table, except that a table is never empty.
-        let table = ChunkTable::new(stored.signed.id, chunks.collect()).ok();
-        let mut by_name: Vec<u32> = (0..table.as_ref().map_or(0, ChunkTable::count)).collect();
-        if let Some(table) = &table {
-            by_name.sort_unstable_by_key(|&index| table.get(index).map(|info| info.id));
-        }
+        let chunks = stored.signed.manifest.chunks.iter().map(|chunk| &chunk.handle);
+        let (table, by_name) = table(stored.signed.id, chunks);
         Ok(Self {
             machine: stored.signed.manifest.info.source.get(MACHINE).cloned(),
             image: stored.image,
@@ -177,11 +186,37 @@ impl ServedVersion {
             file: Arc::new(file),
             len: metadata.len(),
             inode: (metadata.dev(), metadata.ino()),
-            table: table.map(Arc::new),
+            table,
             by_name,
             asked: Mutex::new(Instant::now()),
-            lease,
+            leases: (lease, None),
         })
+    }
+
+    /// An update pack that leads to `to`, to be sent as versions are. `None` when it was removed meanwhile.
+    fn of_pack(store: &Store, pack: &SignedPack, to: &StoredVersion) -> Result<Option<Self>, StoreError> {
+        let lease = store.lease(&to.image, to.version)?;
+        let from = Pack::source_id(&pack.pack.from);
+        let Some(pack_lease) = store.lease_pack(&from, &to.signed.id)? else {
+            return Ok(None);
+        };
+        let path = store.pack_path(&from, &to.signed.id);
+        let read = || File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+        let (file, metadata) = read().map_err(|source| StoreError::Read { path, source })?;
+        let (table, by_name) = table(pack.id, pack.pack.handles(&to.signed.manifest));
+        Ok(Some(Self {
+            machine: None,
+            image: to.image.clone(),
+            version: to.version,
+            id: pack.id,
+            file: Arc::new(file),
+            len: metadata.len(),
+            inode: (metadata.dev(), metadata.ino()),
+            table,
+            by_name,
+            asked: Mutex::new(Instant::now()),
+            leases: (lease, Some(pack_lease)),
+        }))
     }
 
     /// `NAME@V`.
@@ -201,6 +236,24 @@ impl ServedVersion {
     fn touch(&self) {
         *self.asked.lock().expect("no holder panics") = Instant::now();
     }
+}
+
+/// The chunks as a session numbers them, and their numbers in the order of their names.
+fn table<'a>(
+    id: ManifestId,
+    handles: impl Iterator<Item = &'a ChunkHandle>,
+) -> (Option<Arc<ChunkTable>>, Vec<u32>) {
+    let chunks = handles.map(|handle| ChunkInfo {
+        id: handle.id,
+        len: handle.stored_len,
+    });
+    // A manifest is within the bounds of a table, except that a table is never empty.
+    let table = ChunkTable::new(id, chunks.collect()).ok();
+    let mut by_name: Vec<u32> = (0..table.as_ref().map_or(0, ChunkTable::count)).collect();
+    if let Some(table) = &table {
+        by_name.sort_unstable_by_key(|&index| table.get(index).map(|info| info.id));
+    }
+    (table.map(Arc::new), by_name)
 }
 
 /// Runs what reads files on a thread that may wait for the disk.

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::{Answer, StateError};
 
 /// The format that this program writes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// How long a command waits for the daemon to end a transaction, and the other way round.
 const BUSY: Duration = Duration::from_secs(10);
@@ -84,6 +84,26 @@ CREATE TABLE unknown (
 CREATE INDEX unknown_by_time ON unknown (last);
 ";
 
+/// What format 2 has besides.
+const PUSHES: &str = "
+CREATE TABLE push (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    image    TEXT NOT NULL,      -- NAME@V
+    manifest TEXT NOT NULL,
+    ways     TEXT NOT NULL,      -- JSON: how it is done
+    made     INTEGER NOT NULL,
+    ended    INTEGER             -- when nothing was left to be done
+) STRICT;
+CREATE TABLE push_node (
+    number  INTEGER NOT NULL,    -- of the push
+    node    TEXT NOT NULL,
+    place   INTEGER NOT NULL,    -- whose turn it is first
+    outcome TEXT NOT NULL,       -- JSON: what became of it
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (number, node)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Makes the file where there is none, readable by us alone: orders may hold secrets of the site.
 pub(super) fn make(path: &Path) -> Answer<()> {
     let made = OpenOptions::new()
@@ -114,8 +134,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Answer<()> {
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
         FORMAT => {}
-        0 => {
-            transaction.execute_batch(TABLES)?;
+        0 | 1 => {
+            if found == 0 {
+                transaction.execute_batch(TABLES)?;
+            }
+            transaction.execute_batch(PUSHES)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
         }
         found => {

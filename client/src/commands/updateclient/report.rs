@@ -21,7 +21,11 @@ const SHOWN: usize = 10;
 /// What came from the server.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
-    /// Chunks, by transport.
+    /// Bytes of an update pack's list.
+    pub(super) pack_list: u64,
+    /// Chunks of the pack, by transport.
+    pub(super) pack: Transferred,
+    /// Chunks of the version, by transport.
     pub(super) chunks: Transferred,
     /// Bytes of deltas and of the signatures for them.
     pub(super) delta_bytes: u64,
@@ -37,8 +41,13 @@ pub(super) struct Report {
     #[serde(flatten)]
     summary: Summary,
     bytes_manifest: usize,
+    /// Of the version and of an update pack.
     bytes_multicast: u64,
     bytes_http: u64,
+    /// Of these, those of the update pack.
+    bytes_pack: u64,
+    /// Its list.
+    bytes_pack_list: u64,
     bytes_delta: u64,
     bytes_local: u64,
     seconds: f64,
@@ -83,6 +92,8 @@ impl Report {
             bytes_manifest: aim.signed.bytes().len(),
             bytes_multicast: 0,
             bytes_http: 0,
+            bytes_pack: 0,
+            bytes_pack_list: 0,
             bytes_delta: 0,
             bytes_local: 0,
             seconds: 0.0,
@@ -119,8 +130,11 @@ impl Report {
     }
 
     pub(super) fn moved(&mut self, moved: &Moved) {
-        self.bytes_multicast = moved.chunks.multicast.bytes;
-        self.bytes_http = moved.chunks.http.bytes;
+        let (chunks, pack) = (&moved.chunks, &moved.pack);
+        self.bytes_multicast = chunks.multicast.bytes + pack.multicast.bytes;
+        self.bytes_http = chunks.http.bytes + pack.http.bytes;
+        self.bytes_pack = pack.multicast.bytes + pack.http.bytes;
+        self.bytes_pack_list = moved.pack_list;
         self.bytes_delta = moved.delta_bytes;
         self.came = came(moved);
     }
@@ -228,9 +242,10 @@ fn steps(plan: &Plan<'_>) -> Vec<Step> {
 /// For people: how many bytes came how.
 fn came(moved: &Moved) -> String {
     format!(
-        "{} by multicast, {} by HTTP, {} as deltas",
-        Bytes(moved.chunks.multicast.bytes),
-        Bytes(moved.chunks.http.bytes),
+        "{} by multicast, {} by HTTP, {} of it of an update pack; {} as deltas",
+        Bytes(moved.chunks.multicast.bytes + moved.pack.multicast.bytes),
+        Bytes(moved.chunks.http.bytes + moved.pack.http.bytes),
+        Bytes(moved.pack.multicast.bytes + moved.pack.http.bytes),
         Bytes(moved.delta_bytes)
     )
 }
