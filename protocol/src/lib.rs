@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod bittorrent;
 pub mod control;
 pub mod id;
 pub mod install;
