@@ -6,11 +6,11 @@
 
 mod connection;
 mod dial;
+mod driver;
 mod hub;
 mod spool;
 #[cfg(test)]
 mod tests;
-mod turn;
 
 use std::io;
 use std::net::SocketAddr;

@@ -14,6 +14,7 @@ mod error;
 mod install;
 mod probes;
 mod retry;
+mod swarm;
 mod url;
 
 use std::io::Read;

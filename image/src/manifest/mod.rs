@@ -22,7 +22,7 @@ pub use check::Unsound;
 pub use codec::DecodeError;
 pub(crate) use content::content_id;
 pub use content::{FileContent, Hole, PartPlace, zero_part_id};
-pub use signature::{KeyError, SignatureError, SignedManifest, SigningKey, VerifyingKey};
+pub use signature::{KeyError, SIGNATURE_BYTES, SignatureError, SignedManifest, SigningKey, VerifyingKey};
 
 use crate::chunk::ChunkHandle;
 use crate::fs::{self, Device, Meta};

@@ -26,7 +26,8 @@ pub(super) struct Dialled {
 impl Dialled {
     /// Whether an address may be called now; then it is noted.
     pub(super) fn may_call(&mut self, now: Instant, address: SocketAddr) -> bool {
-        self.called.retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
+        self.called
+            .retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
         let full = self.called.len() >= BANNED_PEERS;
         if full || self.called.contains_key(&address) || self.is_banned(now, address.ip()) {
             return false;

@@ -63,7 +63,11 @@ impl Spool {
         if let Some(held) = self.chunks.get(&chunk) {
             return *held;
         }
-        let bytes = self.pieces.table().get(chunk).map_or(0, |info| u64::from(info.len));
+        let bytes = self
+            .pieces
+            .table()
+            .get(chunk)
+            .map_or(0, |info| u64::from(info.len));
         let kept = bytes <= self.room;
         if kept {
             self.room -= bytes;
@@ -128,7 +132,9 @@ impl Holder for Spool {
                 self.chunks.remove(&chunk);
             }
             // Who listens no more has everything.
-            self.events.send(SwarmEvent::Chunk(chunk, whole)).unwrap_or_default();
+            self.events
+                .send(SwarmEvent::Chunk(chunk, whole))
+                .unwrap_or_default();
         }
         Ok(held.kept)
     }
@@ -199,7 +205,10 @@ mod tests {
             for (number, kept) in [(1_u8, true), (3, false), (0, true), (2, false)] {
                 let bytes = piece(number, &spool);
                 assert_eq!(spool.take(number.into(), bytes.clone()).unwrap(), kept);
-                assert_eq!(spool.read(number.into()).ok(), (kept || number == 3).then_some(bytes));
+                assert_eq!(
+                    spool.read(number.into()).ok(),
+                    (kept || number == 3).then_some(bytes)
+                );
             }
             for (chunk, first) in [(0, 0), (1, 2)] {
                 let whole = [piece(first, &spool), piece(first + 1, &spool)].concat();
@@ -219,7 +228,11 @@ mod tests {
         assert_eq!(spool.read(3).unwrap(), vec![7; 300_000 - PIECE_BYTES]);
         let bytes = piece(0, &spool);
         assert!(spool.take(0, bytes).unwrap());
-        assert_eq!(spool.offer(0, &[7; LEN as usize]), 0..0, "its pieces come already");
+        assert_eq!(
+            spool.offer(0, &[7; LEN as usize]),
+            0..0,
+            "its pieces come already"
+        );
         assert_eq!(spool.offer(2, &[7; LEN as usize]), 0..0, "there is no room");
         assert!(happened.try_recv().is_err());
     }
