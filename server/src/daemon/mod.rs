@@ -16,6 +16,7 @@ mod routes;
 mod sessions;
 mod settings;
 mod slow;
+mod swarms;
 mod token;
 mod versions;
 
@@ -43,6 +44,7 @@ use install::Install;
 use probes::Probes;
 use sessions::Sessions;
 use settings::Igmp;
+use swarms::Swarms;
 use versions::Versions;
 
 /// How often it is looked for sessions that have ended, and versions that nobody asks for any more.
@@ -65,6 +67,7 @@ struct Daemon {
     booting: Arc<Booting>,
     versions: Versions,
     sessions: Sessions,
+    swarms: Swarms,
     probes: Probes,
     querying: Querying,
     counters: Counters,
@@ -104,6 +107,7 @@ pub(crate) fn run(state: &Path, config: &Path, settings: Settings, console: &Con
         probes: Probes::default(),
         querying,
         sessions: Sessions::new(settings.multicast),
+        swarms: Swarms::start(settings.bittorrent)?,
         booting,
         store,
         token,
@@ -182,6 +186,7 @@ async fn expire(daemon: Arc<Daemon>) {
     loop {
         interval.tick().await;
         daemon.forget_ended().await;
+        daemon.swarms.expire(Instant::now());
         daemon.versions.expire(Instant::now());
         daemon.look_after_members();
         let telling = Arc::clone(&daemon);
