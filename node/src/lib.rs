@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod contact;
+mod peers;
 mod record;
 mod transfer;
 
@@ -18,6 +19,7 @@ use simulcast_protocol::api::Token;
 use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
+pub use peers::{Helping, PeerArgs};
 pub use record::Record;
 pub use transfer::{Delivery, Invitation, Seen, Transferred, transfer, transfer_seen};
 
@@ -28,7 +30,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "URL")]
     server: ServerUrl,
 
-    /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
+    /// How chunks come: multicast as far as it goes, peers and HTTP for the rest, or one of them alone
     #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
     transport: Transport,
 
@@ -47,12 +49,16 @@ pub struct ServerArgs {
     /// the server offers]
     #[arg(long, env = "SI_SERVER_KEY", value_name = "KEY")]
     server_key: Option<VerifyingKey>,
+
+    #[command(flatten)]
+    peers: PeerArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Transport {
     Auto,
     Multicast,
+    Bittorrent,
     Http,
 }
 
@@ -64,18 +70,20 @@ impl ServerArgs {
             transport: match transport {
                 order::Transport::Auto => Transport::Auto,
                 order::Transport::Multicast => Transport::Multicast,
+                order::Transport::Bittorrent => Transport::Bittorrent,
                 order::Transport::Http => Transport::Http,
             },
             interface: None,
             token_file: None,
             token: Some(token),
             server_key: Some(key),
+            peers: PeerArgs::default(),
         }
     }
 
     /// Whether anything but the manifest may come by HTTP.
     pub fn may_use_http(&self) -> bool {
-        self.transport != Transport::Multicast
+        matches!(self.transport, Transport::Auto | Transport::Http)
     }
 
     /// The interface that was named for multicast.
@@ -89,6 +97,7 @@ impl From<Transport> for Choice {
         match transport {
             Transport::Auto => Self::Auto,
             Transport::Multicast => Self::Multicast,
+            Transport::Bittorrent => Self::Bittorrent,
             Transport::Http => Self::Http,
         }
     }

@@ -113,6 +113,8 @@ impl Args {
             image,
             signed: &signed,
             invitation: invitation.as_ref(),
+            scratch: None,
+            helping: None,
         };
         match self.fill(&update, &delivery, console) {
             Ok(moved) => report.moved(&moved),
@@ -236,8 +238,9 @@ fn advise(error: UpdateError) -> anyhow::Error {
 /// For people: how many bytes came how.
 fn came(moved: &Moved) -> String {
     format!(
-        "{} by multicast, {} by HTTP, {} as deltas",
+        "{} by multicast, {} from peers, {} by HTTP, {} as deltas",
         Bytes(moved.chunks.multicast.bytes),
+        Bytes(moved.chunks.bittorrent.bytes),
         Bytes(moved.chunks.http.bytes),
         Bytes(moved.delta_bytes)
     )

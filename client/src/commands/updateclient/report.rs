@@ -34,6 +34,7 @@ pub(super) struct Report {
     summary: Summary,
     bytes_manifest: usize,
     bytes_multicast: u64,
+    bytes_bittorrent: u64,
     bytes_http: u64,
     bytes_delta: u64,
     bytes_local: u64,
@@ -53,6 +54,7 @@ impl Report {
             summary: plan.summary(),
             bytes_manifest: signed.bytes().len(),
             bytes_multicast: 0,
+            bytes_bittorrent: 0,
             bytes_http: 0,
             bytes_delta: 0,
             bytes_local: 0,
@@ -69,6 +71,7 @@ impl Report {
 
     pub(super) fn moved(&mut self, moved: &Moved) {
         self.bytes_multicast = moved.chunks.multicast.bytes;
+        self.bytes_bittorrent = moved.chunks.bittorrent.bytes;
         self.bytes_http = moved.chunks.http.bytes;
         self.bytes_delta = moved.delta_bytes;
         self.came = super::came(moved);

@@ -83,22 +83,15 @@ pub(super) async fn padding(
     Ok((head.0, head.1, zeros).into_response())
 }
 
-type Head = (StatusCode, [(header::HeaderName, String); 2]);
+type Head = (StatusCode, [(header::HeaderName, String); 1]);
 
 fn head(asked: &HeaderMap, range: &Range<u64>, len: u64) -> Head {
-    let status = match asked.contains_key(header::RANGE) {
-        true => StatusCode::PARTIAL_CONTENT,
-        false => StatusCode::OK,
-    };
+    if !asked.contains_key(header::RANGE) {
+        return (StatusCode::OK, [(header::ACCEPT_RANGES, "bytes".to_owned())]);
+    }
     let last = range.end.saturating_sub(1);
-    let headers = [
-        (header::ACCEPT_RANGES, "bytes".to_owned()),
-        (
-            header::CONTENT_RANGE,
-            format!("bytes {}-{last}/{len}", range.start),
-        ),
-    ];
-    (status, headers)
+    let part = format!("bytes {}-{last}/{len}", range.start);
+    (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, part)])
 }
 
 fn unsatisfiable() -> Refusal {
