@@ -31,9 +31,21 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// Where the others' tracker and seeds are: si-server's own tracker serves them too, with a torrent of their own.
 const CASES: &[Case] = &[
-    Case { name: "8 nodes, 100 Mbit/s", nodes: 8, rate: Some(100_000_000) },
-    Case { name: "24 nodes, 20 Mbit/s", nodes: 24, rate: Some(20_000_000) },
-    Case { name: "8 nodes, unshaped", nodes: 8, rate: None },
+    Case {
+        name: "8 nodes, 100 Mbit/s",
+        nodes: 8,
+        rate: Some(100_000_000),
+    },
+    Case {
+        name: "24 nodes, 20 Mbit/s",
+        nodes: 24,
+        rate: Some(20_000_000),
+    },
+    Case {
+        name: "8 nodes, unshaped",
+        nodes: 8,
+        rate: None,
+    },
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +82,10 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
         let mut of_case = Vec::new();
         let sides: Vec<Side<'_>> = vec![
             ("simulcast", Box::new(|| yard.ours(&sources, "bittorrent"))),
-            ("simulcast, multicast", Box::new(|| yard.ours(&sources, "multicast"))),
+            (
+                "simulcast, multicast",
+                Box::new(|| yard.ours(&sources, "multicast")),
+            ),
             ("simulcast, http", Box::new(|| yard.ours(&sources, "http"))),
             ("aria2", Box::new(|| yard.others(&sources, aria2))),
             ("transmission", Box::new(|| yard.others(&sources, transmission))),
@@ -92,17 +107,39 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
         let shaped = case.rate.is_some();
         for figure in [
             figure("time", "aria2", "wall_s", Unit::Seconds, aria2.filter(|_| shaped)),
-            figure("time", "libtorrent", "wall_s", Unit::Seconds, libtorrent.filter(|_| shaped)),
+            figure(
+                "time",
+                "libtorrent",
+                "wall_s",
+                Unit::Seconds,
+                libtorrent.filter(|_| shaped),
+            ),
             figure("time", "transmission", "wall_s", Unit::Seconds, None),
             figure("time", "simulcast, multicast", "wall_s", Unit::Seconds, None),
             figure("time", "simulcast, http", "wall_s", Unit::Seconds, None),
-            figure("server's bytes per image byte", "aria2", "sent_per_byte", Unit::Number, None),
-            figure("server's bytes per image byte", "libtorrent", "sent_per_byte", Unit::Number, None),
+            figure(
+                "server's bytes per image byte",
+                "aria2",
+                "sent_per_byte",
+                Unit::Number,
+                None,
+            ),
+            figure(
+                "server's bytes per image byte",
+                "libtorrent",
+                "sent_per_byte",
+                Unit::Number,
+                None,
+            ),
             figure("CPU time of all", "aria2", "cpu_s", Unit::Seconds, None),
         ] {
             rows.push(figure.row(&of_case));
         }
-        println!("  {}: the eight rows from here, {} samples", case.name, of_case.len());
+        println!(
+            "  {}: the eight rows from here, {} samples",
+            case.name,
+            of_case.len()
+        );
         for sample in &mut of_case {
             sample.case = Some(case.name.to_owned());
         }
@@ -118,8 +155,15 @@ fn sources(stage: &Stage) -> Result<Sources> {
     let directory = stage.fresh_dir("bittorrent.archive")?;
     let (plain, archive) = (stage.path("bittorrent.tar"), directory.join("golden.tar.zst"));
     run(tar().args(["-c", "-f"]).arg(&plain).arg("-C").arg(&tree).arg("."))?;
-    run(command("zstd").args(["-3", "-T2", "-q", "-f", "-o"]).arg(&archive).arg(&plain))?;
-    let helper = |name: &str| simulcast_testkit::run::workspace().join("benches/bittorrent").join(name);
+    run(command("zstd")
+        .args(["-3", "-T2", "-q", "-f", "-o"])
+        .arg(&archive)
+        .arg(&plain))?;
+    let helper = |name: &str| {
+        simulcast_testkit::run::workspace()
+            .join("benches/bittorrent")
+            .join(name)
+    };
     let torrent = stage.path("golden.torrent");
     run(command("python3")
         .arg(helper("torrent.py"))
@@ -173,21 +217,41 @@ impl<'a> Yard<'a> {
             let own = self.stage.path("nodes.own").join(node.name());
             fs::create_dir_all(&own).with_context(|| format!("create {}", own.display()))?;
             let mut command = node.command(self.stage.program("si-installer")?);
-            command.env("SI_STATE", &own).env("SI_CONFIG", &config).env("SI_TOKEN", token.trim());
-            command.args(["receive", "--server", "http://10.77.0.1:9440", "--image", "golden", "--json"]);
-            command.args(["--transport", transport, "--target"]).arg(self.root(node));
+            command
+                .env("SI_STATE", &own)
+                .env("SI_CONFIG", &config)
+                .env("SI_TOKEN", token.trim());
+            command.args([
+                "receive",
+                "--server",
+                "http://10.77.0.1:9440",
+                "--image",
+                "golden",
+                "--json",
+            ]);
+            command
+                .args(["--transport", transport, "--target"])
+                .arg(self.root(node));
             running.push(start(node.name(), &mut command, &logs)?);
         }
         // They go on helping; what counts is when the last of them is done.
         wait::until("all to be done", LIMIT, || {
-            Ok(running.iter().all(|r| r.stdout().contains("\"event\":\"done\"")).then_some(()))
+            Ok(running
+                .iter()
+                .all(|r| r.stdout().contains("\"event\":\"done\""))
+                .then_some(()))
         })?;
         sync(self.stage.disk().path())?;
         let wall = begun.elapsed();
         let sent = self.server.counters()?.since(before).sent_bytes;
         let used = crate::measure::end_all(&mut running)?;
         let used = used.beside(server.stop()?);
-        self.judge(sources, Usage { wall, ..used }, sent, size(&sources.store.join("chunks"))?)
+        self.judge(
+            sources,
+            Usage { wall, ..used },
+            sent,
+            size(&sources.store.join("chunks"))?,
+        )
     }
 
     /// Another client: one that seeds at the server, one on each node, and tar when it is done.
@@ -198,14 +262,24 @@ impl<'a> Yard<'a> {
         tracker.arg(&sources.tracker).args(["6969"]);
         let mut tracker = start("tracker", &mut tracker, &logs)?;
         self.wait_for_port(6969, &tracker)?;
-        let at_server = sources.archive.parent().context("the archive lies in a directory")?;
-        let mut seed = start("seed", &mut client(&self.server, &sources.torrent, at_server), &logs)?;
+        let at_server = sources
+            .archive
+            .parent()
+            .context("the archive lies in a directory")?;
+        let mut seed = start(
+            "seed",
+            &mut client(&self.server, &sources.torrent, at_server),
+            &logs,
+        )?;
         self.wait_for_port(6881, &seed)?;
         let before = self.server.counters()?;
         let begun = Instant::now();
         let mut running: Vec<(Running, PathBuf, PathBuf)> = Vec::new();
         for node in &self.nodes {
-            let (into, root) = (self.stage.disk().path().join(format!("{}.in", node.name())), self.root(node));
+            let (into, root) = (
+                self.stage.disk().path().join(format!("{}.in", node.name())),
+                self.root(node),
+            );
             for directory in [&into, &root] {
                 fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
             }
@@ -225,7 +299,11 @@ impl<'a> Yard<'a> {
             });
             for (archive, root) in unpacking.drain(..) {
                 let mut command = tar();
-                command.args(["--zstd", "-x", "-p", "-f"]).arg(archive).arg("-C").arg(root);
+                command
+                    .args(["--zstd", "-x", "-p", "-f"])
+                    .arg(archive)
+                    .arg("-C")
+                    .arg(root);
                 run(&mut command)?;
             }
             Ok(waiting.is_empty().then_some(()))
@@ -257,9 +335,17 @@ impl<'a> Yard<'a> {
 
     fn wait_for_port(&self, port: u16, daemon: &Running) -> Result<()> {
         let address = format!("10.77.0.1:{port}");
-        wait::until(&format!("a daemon to listen on {address}"), Duration::from_secs(60), || {
-            Ok(self.server.enter(|| std::net::TcpStream::connect(&address))?.ok().map(drop))
-        })
+        wait::until(
+            &format!("a daemon to listen on {address}"),
+            Duration::from_secs(60),
+            || {
+                Ok(self
+                    .server
+                    .enter(|| std::net::TcpStream::connect(&address))?
+                    .ok()
+                    .map(drop))
+            },
+        )
         .with_context(|| daemon.log_tail())
     }
 }
@@ -269,8 +355,18 @@ type Client = fn(&Namespace, &Path, &Path) -> Command;
 
 fn aria2(machine: &Namespace, torrent: &Path, into: &Path) -> Command {
     let mut command = machine.command("aria2c");
-    command.args(["--no-conf", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
-    command.args(["--file-allocation=none", "--check-integrity=true", "--seed-ratio=0.0", "--listen-port=6881"]);
+    command.args([
+        "--no-conf",
+        "--enable-dht=false",
+        "--enable-dht6=false",
+        "--bt-enable-lpd=false",
+    ]);
+    command.args([
+        "--file-allocation=none",
+        "--check-integrity=true",
+        "--seed-ratio=0.0",
+        "--listen-port=6881",
+    ]);
     command.args(["--bt-tracker-interval=2", "--on-bt-download-complete"]);
     command.arg(simulcast_testkit::run::workspace().join("benches/bittorrent/complete"));
     command.arg("--dir").arg(into).arg(torrent);
@@ -279,8 +375,12 @@ fn aria2(machine: &Namespace, torrent: &Path, into: &Path) -> Command {
 
 fn transmission(machine: &Namespace, torrent: &Path, into: &Path) -> Command {
     let mut command = machine.command("transmission-cli");
-    command.env("HOME", into.join(".home")).args(["--no-portmap", "--port", "6881"]);
-    command.arg("--finish").arg(simulcast_testkit::run::workspace().join("benches/bittorrent/complete"));
+    command
+        .env("HOME", into.join(".home"))
+        .args(["--no-portmap", "--port", "6881"]);
+    command
+        .arg("--finish")
+        .arg(simulcast_testkit::run::workspace().join("benches/bittorrent/complete"));
     command.arg("--download-dir").arg(into).arg(torrent);
     command
 }
@@ -304,7 +404,9 @@ mod tests {
     #[test]
     fn helpers_are_there() -> Result<()> {
         for name in ["torrent.py", "tracker.py", "libtorrent_client.py", "complete"] {
-            let path = simulcast_testkit::run::workspace().join("benches/bittorrent").join(name);
+            let path = simulcast_testkit::run::workspace()
+                .join("benches/bittorrent")
+                .join(name);
             ensure!(path.is_file(), "{} is missing", path.display());
         }
         Ok(())

@@ -8,6 +8,7 @@
 //! [`Swarm`] is driven as the multicast state machines are: bytes and time go in, bytes, pieces and reasons come out.
 
 mod announce;
+mod hearing;
 mod metainfo;
 mod peer;
 mod picking;
@@ -17,6 +18,7 @@ mod swarm;
 #[cfg(test)]
 mod swarm_tests;
 mod tracker;
+mod uploading;
 mod wire;
 
 pub use announce::{Announce, AnnounceError, Event, announce_answer, announce_failure};

@@ -8,6 +8,7 @@ mod connection;
 mod dial;
 mod driver;
 mod hub;
+mod sending;
 mod spool;
 #[cfg(test)]
 mod tests;

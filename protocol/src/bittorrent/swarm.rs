@@ -10,11 +10,10 @@ use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::peer::{DropReason, Peer, PeerKey};
-use super::picking::{BLOCK, Pending};
-use super::pieces::PIECE;
-use super::wire::{Block, Message, PeerId};
-use super::{InfoHashes, PieceHash, Pieces};
-use crate::limits::{BLOCK_BYTES, PEER_REQUESTS, PIECE_BYTES};
+use super::picking::Pending;
+use super::uploading::Turn;
+use super::wire::{Message, PeerId};
+use super::{InfoHashes, Pieces};
 use crate::multicast::ChunkSet;
 
 /// A peer that was asked and sent no block for so long is dropped.
@@ -25,9 +24,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A connection that nothing came on for so long is closed.
 const IDLE: Duration = Duration::from_secs(180);
-
-/// An upload whose connection takes nothing for so long makes room for another.
-const STUCK: Duration = Duration::from_secs(1);
 
 /// What a machine does in a swarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,19 +77,12 @@ pub struct Tally {
     pub wasted: u64,
 }
 
-/// A peer that is being sent to, and how much since its turn began.
-#[derive(Debug, Clone, Copy)]
-struct Turn {
-    key: PeerKey,
-    sent: usize,
-}
-
 /// One machine in one swarm.
 #[derive(Debug)]
 pub struct Swarm {
     pub(super) pieces: Arc<Pieces>,
-    hashes: Arc<InfoHashes>,
-    role: Role,
+    pub(super) hashes: Arc<InfoHashes>,
+    pub(super) role: Role,
     pub(super) bounds: Bounds,
     id: PeerId,
     pub(super) rng: Xoshiro256PlusPlus,
@@ -113,10 +102,10 @@ pub struct Swarm {
     /// For a seed: pieces that nobody has or was shown, and to how many each was shown that lack it.
     pub(super) unshown: ChunkSet,
     pub(super) shows: Vec<u16>,
-    turns: VecDeque<Turn>,
-    waiting: VecDeque<PeerKey>,
-    outputs: VecDeque<Output>,
-    tally: Tally,
+    pub(super) turns: VecDeque<Turn>,
+    pub(super) waiting: VecDeque<PeerKey>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) tally: Tally,
 }
 
 impl Swarm {
@@ -320,53 +309,6 @@ impl Swarm {
         }
     }
 
-    /// The next block to send, to a peer whose connection is `ready` to take it. Its bytes go behind its
-    /// [`header`](Self::header).
-    pub fn next_upload(&mut self, now: Instant, ready: impl Fn(PeerKey) -> bool) -> Option<(PeerKey, Block)> {
-        for _ in 0..self.turns.len() {
-            let turn = self.turns.pop_front()?;
-            let Some(peer) = self.peers.get(&turn.key).filter(|peer| !peer.requests.is_empty()) else {
-                continue;
-            };
-            let stuck = !ready(turn.key) && now.saturating_duration_since(peer.flushed) >= STUCK;
-            if turn.sent >= PIECE_BYTES || stuck {
-                self.waiting.push_back(turn.key);
-            } else {
-                self.turns.push_back(turn);
-            }
-        }
-        for _ in 0..self.waiting.len() {
-            if self.turns.len() >= self.bounds.uploads {
-                break;
-            }
-            let key = self.waiting.pop_front()?;
-            match self.peers.get(&key) {
-                Some(peer) if peer.requests.is_empty() => {}
-                Some(_) if ready(key) => self.turns.push_back(Turn { key, sent: 0 }),
-                Some(_) => self.waiting.push_back(key),
-                None => {}
-            }
-        }
-        let turn = self.turns.iter_mut().find(|turn| ready(turn.key))?;
-        let peer = self.peers.get_mut(&turn.key)?;
-        let block = peer.requests.pop_front()?;
-        let len = usize::try_from(block.len).unwrap_or(0);
-        turn.sent += len;
-        self.tally.sent += len as u64;
-        peer.spoken = now;
-        Some((turn.key, block))
-    }
-
-    /// What goes before the bytes of a block.
-    pub fn header(block: Block) -> [u8; 13] {
-        let mut header = [0; 13];
-        header[..4].copy_from_slice(&(block.len + 9).to_be_bytes());
-        header[4] = 7;
-        header[5..9].copy_from_slice(&block.piece.to_be_bytes());
-        header[9..].copy_from_slice(&block.begin.to_be_bytes());
-        header
-    }
-
     /// What came out since it was asked last.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -392,169 +334,6 @@ impl Swarm {
     /// Whether there is a connection with a machine at this address and port, made from here.
     pub fn knows(&self, address: SocketAddr) -> bool {
         self.peers.values().any(|peer| peer.address == address)
-    }
-
-    fn take(&mut self, now: Instant, key: PeerKey, message: Message<'_>) -> Result<(), DropReason> {
-        let member = self.role == Role::Member;
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return Ok(());
-        };
-        match message {
-            Message::KeepAlive | Message::Other(_) => {}
-            Message::Choke => {
-                peer.chokes_us = true;
-                self.release(key);
-            }
-            Message::Unchoke => {
-                peer.chokes_us = false;
-                peer.answered = now;
-            }
-            Message::Interested => {
-                peer.wants = true;
-                if std::mem::take(&mut peer.choked) {
-                    peer.say(Message::Unchoke);
-                }
-            }
-            Message::NotInterested => peer.wants = false,
-            Message::Have(piece) => self.has(now, key, piece)?,
-            Message::Bitfield(bits) => self.bitfield(now, key, bits)?,
-            Message::Request(block) => {
-                let visible = self.have.contains(block.piece) && (member || peer.shown.contains(block.piece));
-                let inside = block.begin.checked_add(block.len).is_some_and(|end| end <= PIECE);
-                if block.len == 0 || block.len > BLOCK || !inside || peer.requests.len() >= PEER_REQUESTS {
-                    return Err(DropReason::Greedy);
-                }
-                if visible && !peer.choked {
-                    peer.requests.push_back(block);
-                    if !self.waiting.contains(&key) && !self.turns.iter().any(|turn| turn.key == key) {
-                        self.waiting.push_back(key);
-                    }
-                }
-            }
-            Message::Cancel(block) => peer.requests.retain(|asked| *asked != block),
-            Message::Piece(piece, begin, bytes) => self.block(now, key, piece, begin, bytes)?,
-        }
-        Ok(())
-    }
-
-    fn bitfield(&mut self, now: Instant, key: PeerKey, bits: &[u8]) -> Result<(), DropReason> {
-        let count = self.pieces.count();
-        if bits.len() != usize::try_from(count.div_ceil(8)).unwrap_or(0) {
-            return Err(DropReason::NoSuchPiece(count));
-        }
-        for (byte, first) in bits.iter().zip((0_u32..).step_by(8)) {
-            for bit in (0..8).filter(|bit| byte & (0x80 >> bit) != 0) {
-                self.has(now, key, first + bit)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A peer has a piece.
-    fn has(&mut self, now: Instant, key: PeerKey, piece: u32) -> Result<(), DropReason> {
-        if piece >= self.pieces.count() {
-            return Err(DropReason::NoSuchPiece(piece));
-        }
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return Ok(());
-        };
-        if !peer.has.insert(piece) {
-            return Ok(());
-        }
-        let owners = &mut self.owners[usize::try_from(piece).unwrap_or(0)];
-        *owners = owners.saturating_add(1);
-        if self.needed.contains(piece) {
-            peer.want(true);
-        }
-        if self.role == Role::Seed {
-            self.seen_with(now, key, piece);
-            self.show(now, key);
-        }
-        Ok(())
-    }
-
-    /// A block of a peer.
-    fn block(
-        &mut self,
-        now: Instant,
-        key: PeerKey,
-        piece: u32,
-        begin: u32,
-        bytes: &[u8],
-    ) -> Result<(), DropReason> {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return Ok(());
-        };
-        let asked = |block: &Block| {
-            (block.piece, block.begin) == (piece, begin) && usize::try_from(block.len) == Ok(bytes.len())
-        };
-        let Some(at) = peer.asked.iter().position(asked) else {
-            // It was asked for once, and withdrawn; or never: it goes nowhere.
-            self.tally.wasted += bytes.len() as u64;
-            return if bytes.len() > BLOCK_BYTES {
-                Err(DropReason::Greedy)
-            } else {
-                Ok(())
-            };
-        };
-        peer.asked.remove(at);
-        peer.answered = now;
-        peer.incoming.add(bytes.len());
-        let bit = 1 << (begin / BLOCK);
-        let suspect = self.suspect.contains(piece);
-        let pending = self.pending.get_mut(&piece);
-        let lacking = pending.filter(|p| p.came & bit == 0 && (!suspect || p.owner == Some(key)));
-        let Some(pending) = lacking else {
-            self.tally.wasted += bytes.len() as u64;
-            return Ok(());
-        };
-        let from = usize::try_from(begin).unwrap_or(usize::MAX);
-        pending.bytes[from..from + bytes.len()].copy_from_slice(bytes);
-        pending.came |= bit;
-        pending.moved = now;
-        if !pending.from.contains(&key) {
-            pending.from.push(key);
-        }
-        if pending.came == pending.all() {
-            return self.whole(key, piece);
-        }
-        Ok(())
-    }
-
-    /// All blocks of a piece came.
-    fn whole(&mut self, key: PeerKey, piece: u32) -> Result<(), DropReason> {
-        let Some(pending) = self.pending.get_mut(&piece) else {
-            return Ok(());
-        };
-        let bytes = std::mem::take(&mut pending.bytes);
-        let from = std::mem::take(&mut pending.from);
-        self.withdraw(piece);
-        if self.hashes.get(piece) == Some(PieceHash::of(&bytes)) {
-            self.tally.came += bytes.len() as u64;
-            self.suspect.remove(piece);
-            self.needed.remove(piece);
-            let outcome = Output::Piece { piece, bytes };
-            self.outputs.push_back(outcome);
-            if self.needed.is_empty() {
-                self.peers.values_mut().for_each(|peer| peer.want(false));
-            }
-            return Ok(());
-        }
-        self.tally.wasted += bytes.len() as u64;
-        self.free.insert(piece);
-        if let Some((chunk, _)) = self.pieces.place(piece)
-            && let Some(begun) = self.open.get_mut(&chunk)
-        {
-            *begun -= 1;
-            if *begun == 0 {
-                self.open.remove(&chunk);
-            }
-        }
-        if from == [key] {
-            return Err(DropReason::WrongBytes(piece));
-        }
-        self.suspect.insert(piece);
-        Ok(())
     }
 
     pub(super) fn drop_peer(&mut self, key: PeerKey, reason: DropReason) {

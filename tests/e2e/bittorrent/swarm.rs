@@ -81,7 +81,10 @@ fn a_node_that_multicast_does_not_reach_gets_the_rest_from_peers_and_says_so() {
     deaf.refuse_multicast();
     let outcome = ended(yard.receive(&deaf, "auto", &[]));
     assert_from_peers(&site, &deaf.target, &outcome);
-    for part in ["multicast is left: ", "peers bring what is missing: "] {
+    for part in [
+        "nothing of the multicast session to ",
+        "peers bring what is missing: ",
+    ] {
         assert!(
             outcome.stderr.contains(part),
             "{part:?} is not in:\n{}",
@@ -159,9 +162,10 @@ fn nodes_that_hold_everything_together_end_without_the_server() {
         .collect();
     // Each piece has left the server once, and they are slow in giving them to each other.
     simulcast_testkit::wait::until("one copy to leave the server", LIMIT, || {
-        Ok((yard.seeded() > stored * 105 / 100).then_some(()))
+        Ok((yard.seeded() >= stored).then_some(()))
     })
     .unwrap();
+    // The last of it is on its way for as long as the buffers of three connections last.
     std::thread::sleep(Duration::from_millis(300));
     yard.server.as_mut().unwrap().process.kill();
     for (node, process) in nodes.iter().zip(running) {

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use simulcast_protocol::bittorrent::{Handshake, InfoHash, Output, PeerId, PeerKey, Role, Swarm};
+use simulcast_protocol::bittorrent::{Handshake, InfoHash, Output, PeerId, PeerKey, Swarm};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::connection::{Connection, HANDSHAKE, Stage};
 use super::dial::Dialled;
 use super::hub::{Command, Inner, Shared};
-use super::spool::fits;
+use super::sending::BURST;
 use super::{Holder, HubConfig, SwarmEvent, Torrent};
 
 /// How often state machines look after what is due.
@@ -34,14 +34,11 @@ const CALLS: usize = 16;
 /// Connections that one address may have: several clients on one machine, and no more.
 const PER_ADDRESS: usize = 8;
 
-/// Time of sending for which a rate lets bytes add up.
-const BURST: Duration = Duration::from_millis(50);
-
 /// One swarm.
-struct Part {
-    torrent: Torrent,
-    swarm: Swarm,
-    holder: Box<dyn Holder>,
+pub(super) struct Part {
+    pub(super) torrent: Torrent,
+    pub(super) swarm: Swarm,
+    pub(super) holder: Box<dyn Holder>,
     events: Sender<SwarmEvent>,
     shared: Arc<Shared>,
     /// Machines to call.
@@ -49,19 +46,19 @@ struct Part {
 }
 
 pub(super) struct Driver {
-    config: HubConfig,
+    pub(super) config: HubConfig,
     listener: TcpListener,
     id: PeerId,
     told: Receiver<Command>,
     inner: Arc<Inner>,
-    parts: BTreeMap<InfoHash, Part>,
-    connections: BTreeMap<PeerKey, Connection>,
+    pub(super) parts: BTreeMap<InfoHash, Part>,
+    pub(super) connections: BTreeMap<PeerKey, Connection>,
     dialled: Dialled,
     next: u64,
     ticked: Instant,
     /// Bytes that may be sent now, by the rate; below zero when a block went beyond it.
-    credit: i64,
-    credited: Instant,
+    pub(super) credit: i64,
+    pub(super) credited: Instant,
     buffer: Vec<u8>,
 }
 
@@ -416,86 +413,8 @@ impl Driver {
         }
     }
 
-    /// Sends what there is to say, and blocks as far as connections and the rate take them.
-    fn send(&mut self, now: Instant) {
-        self.earn(now);
-        for (&key, connection) in &mut self.connections {
-            let Stage::Peer(info_hash) = connection.stage else {
-                continue;
-            };
-            let part = self.parts.get_mut(&info_hash);
-            if let Some(said) = part.and_then(|part| part.swarm.outbox(now, key)) {
-                connection.append(said);
-            }
-        }
-        let mut broken = Vec::new();
-        for part in self.parts.values_mut() {
-            while self.credit > 0 {
-                let room = |key: PeerKey| self.connections.get(&key).is_some_and(Connection::has_room);
-                let Some((key, block)) = part.swarm.next_upload(now, room) else {
-                    break;
-                };
-                let Some(connection) = self.connections.get_mut(&key) else {
-                    break;
-                };
-                if connection
-                    .piece
-                    .as_ref()
-                    .is_none_or(|(piece, _)| *piece != block.piece)
-                {
-                    match read(part, block.piece) {
-                        Ok(bytes) => connection.piece = Some((block.piece, bytes)),
-                        Err(error) => {
-                            tracing::warn!(%error, piece = block.piece, "cannot read a piece that a peer asks for");
-                            broken.push(key);
-                            break;
-                        }
-                    }
-                }
-                let piece = connection.piece.take();
-                connection.queue(&Swarm::header(block));
-                if let Some((_, bytes)) = &piece {
-                    queue_block(connection, bytes, block.begin, block.len);
-                }
-                connection.piece = piece;
-                self.credit = self.credit.saturating_sub(i64::from(block.len));
-            }
-        }
-        for (&key, connection) in &mut self.connections {
-            match (connection.flush(), connection.stage) {
-                (Ok(true), Stage::Peer(info_hash)) => {
-                    if let Some(part) = self.parts.get_mut(&info_hash) {
-                        part.swarm.flushed(now, key);
-                    }
-                }
-                (Ok(_), _) => {}
-                (Err(_), Stage::Calling(_)) => {}
-                (Err(_), _) => broken.push(key),
-            }
-        }
-        broken.into_iter().for_each(|key| self.end(key));
-    }
-
-    /// What the rate allows by now.
-    fn earn(&mut self, now: Instant) {
-        let Some(rate) = self.config.rate else {
-            self.credit = i64::MAX;
-            return;
-        };
-        let bytes = |time: Duration| {
-            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-            let bytes = rate.bits_per_second().min(1 << 40) / 8 * micros.min(1_000_000) / 1_000_000;
-            i64::try_from(bytes).unwrap_or(i64::MAX)
-        };
-        let earned = bytes(now.saturating_duration_since(self.credited));
-        if earned > 0 {
-            self.credit = (self.credit + earned).min(bytes(BURST).max(1));
-            self.credited = now;
-        }
-    }
-
     /// Ends a connection.
-    fn end(&mut self, key: PeerKey) {
+    pub(super) fn end(&mut self, key: PeerKey) {
         if let Some(connection) = self.connections.remove(&key)
             && let Stage::Peer(info_hash) = connection.stage
             && let Some(part) = self.parts.get_mut(&info_hash)
@@ -504,37 +423,6 @@ impl Driver {
         }
     }
 }
-
-/// A piece as it is sent; of a seed, only one whose hash is right: a damaged store is not its peers' to find out.
-fn read(part: &mut Part, piece: u32) -> io::Result<Vec<u8>> {
-    let bytes = part.holder.read(piece)?;
-    if part.torrent.role == Role::Seed && !fits(part.torrent.hashes.get(piece), &bytes) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it is damaged: run si-fsck",
-        ));
-    }
-    Ok(bytes)
-}
-
-/// Queues a block: what is behind the end of the piece is padding.
-fn queue_block(connection: &mut Connection, piece: &[u8], begin: u32, len: u32) {
-    let (begin, len) = (
-        usize::try_from(begin).unwrap_or(usize::MAX),
-        usize::try_from(len).unwrap_or(0),
-    );
-    let end = begin.saturating_add(len).min(piece.len());
-    let bytes = piece.get(begin..end).unwrap_or_default();
-    connection.queue(bytes);
-    let mut padding = len.saturating_sub(bytes.len());
-    while padding > 0 {
-        let some = padding.min(ZEROS.len());
-        connection.queue(&ZEROS[..some]);
-        padding -= some;
-    }
-}
-
-const ZEROS: [u8; 4096] = [0; 4096];
 
 /// Begins to call a machine.
 fn dial(address: SocketAddr) -> io::Result<TcpStream> {
