@@ -4,15 +4,15 @@
 //! Three cases: 8 nodes at 100 Mbit/s and 24 at 20 Mbit/s, rates at which the processors are not the limit, and 8 nodes
 //! on links of no given rate. Every machine's link is shaped in both directions.
 
-use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use simulcast_protocol::units::Rate;
 use simulcast_testkit::command::{command, run};
+use simulcast_testkit::golden::small;
 use simulcast_testkit::netns::{Namespace, Network, Snooping};
 use simulcast_testkit::run::Run;
 use simulcast_testkit::wait;
@@ -26,10 +26,13 @@ use crate::stage::{Stage, require_identical, size, tar};
 pub(crate) const TITLE: &str = "bittorrent: si-installer receive --transport bittorrent, against other clients with tar -x after it; \
      until the last is done and synced";
 
+/// Bytes of a file that does not compress, beside some small ones: most of what is sent.
+const BIG_BYTES: u64 = 96 << 20;
+
 /// How long one run may take.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Where the others' tracker and seeds are: si-server's own tracker serves them too, with a torrent of their own.
+/// What is measured: at the given rates two processors are not the limit.
 const CASES: &[Case] = &[
     Case {
         name: "8 nodes, 100 Mbit/s",
@@ -78,7 +81,6 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
     for case in CASES {
         let lab = Run::start("bench-bittorrent")?;
         let yard = Yard::new(stage, &lab, *case)?;
-        let first = RefCell::new(samples.len());
         let mut of_case = Vec::new();
         let sides: Vec<Side<'_>> = vec![
             ("simulcast", Box::new(|| yard.ours(&sources, "bittorrent"))),
@@ -133,24 +135,20 @@ pub(crate) fn run_bench(stage: &Stage, samples: &mut Vec<Sample>) -> Result<Vec<
             ),
             figure("CPU time of all", "aria2", "cpu_s", Unit::Seconds, None),
         ] {
-            rows.push(figure.row(&of_case));
+            rows.push(figure.row(&of_case).of_case(case.name));
         }
-        println!(
-            "  {}: the eight rows from here, {} samples",
-            case.name,
-            of_case.len()
-        );
         for sample in &mut of_case {
             sample.case = Some(case.name.to_owned());
         }
-        *first.borrow_mut() += of_case.len();
         samples.append(&mut of_case);
     }
     Ok(rows)
 }
 
 fn sources(stage: &Stage) -> Result<Sources> {
-    let tree = stage.debian_tree()?.to_owned();
+    // Twenty-four copies of it, and of the archive that the others unpack, are to fit on the disk.
+    let tree = stage.fresh("bittorrent.tree")?;
+    small::make(&tree, BIG_BYTES)?;
     let store = stage.store("bittorrent.state", "golden", &[&tree])?;
     let directory = stage.fresh_dir("bittorrent.archive")?;
     let (plain, archive) = (stage.path("bittorrent.tar"), directory.join("golden.tar.zst"));
@@ -399,6 +397,8 @@ fn has_marker(into: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::ensure;
+
     use super::*;
 
     #[test]

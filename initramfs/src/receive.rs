@@ -31,7 +31,7 @@ pub(crate) struct Args {
     target: PathBuf,
 
     /// Seconds for which this goes on at most, giving to peers that lack something, when it has everything itself
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     help_others: u64,
 }
 

@@ -86,6 +86,11 @@ impl ServerArgs {
         matches!(self.transport, Transport::Auto | Transport::Http)
     }
 
+    /// Whether chunks may come from peers.
+    fn may_use_peers(&self) -> bool {
+        matches!(self.transport, Transport::Auto | Transport::Bittorrent)
+    }
+
     /// The interface that was named for multicast.
     pub fn interface(&self) -> Option<&NamedInterface> {
         self.interface.as_ref()

@@ -75,7 +75,7 @@ impl PeerArgs {
         missing: &[bool],
         scratch: Option<&Path>,
         fits: &'a (dyn Fn(&InfoHash, &[u8]) -> bool + Sync),
-    ) -> Option<SwarmOrder<'a>> {
+    ) -> SwarmOrder<'a> {
         let chunks = signed
             .manifest
             .chunks
@@ -84,7 +84,7 @@ impl PeerArgs {
             .filter(|(_, missing)| **missing);
         let bytes = chunks.map(|(chunk, _)| u64::from(chunk.handle.stored_len)).sum();
         let memory = available_memory() / MEMORY_SHARE;
-        Some(SwarmOrder {
+        SwarmOrder {
             options: SwarmOptions {
                 rate: self.peer_rate,
                 peers: self.peers,
@@ -93,7 +93,7 @@ impl PeerArgs {
             },
             keep: keep(bytes, signed.manifest.content_bytes(), memory, scratch),
             fits,
-        })
+        }
     }
 }
 

@@ -147,7 +147,9 @@ pub fn transfer_seen(
         choice: server.transport.into(),
         interface: server.interface.clone(),
         offer: invitation.and_then(Invitation::fresh),
-        swarm: server.peers.order(signed, missing, scratch, &fits),
+        swarm: server
+            .may_use_peers()
+            .then(|| server.peers.order(signed, missing, scratch, &fits)),
         connections: CONNECTIONS,
         notice: &notice,
     };

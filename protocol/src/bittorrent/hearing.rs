@@ -44,10 +44,10 @@ impl Swarm {
             Message::Request(block) => {
                 let visible = self.have.contains(block.piece) && (member || peer.shown.contains(block.piece));
                 let inside = block.begin.checked_add(block.len).is_some_and(|end| end <= PIECE);
-                if block.len == 0 || block.len > BLOCK || !inside || peer.requests.len() >= PEER_REQUESTS {
+                if block.len == 0 || block.len > BLOCK || !inside {
                     return Err(DropReason::Greedy);
                 }
-                if visible && !peer.choked {
+                if visible && !peer.choked && peer.requests.len() < PEER_REQUESTS {
                     peer.requests.push_back(block);
                     if !self.waiting.contains(&key) && !self.turns.iter().any(|turn| turn.key == key) {
                         self.waiting.push_back(key);

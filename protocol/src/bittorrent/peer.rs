@@ -34,7 +34,7 @@ pub enum DropReason {
     Wire(WireError),
     /// It spoke of a piece that there is not.
     NoSuchPiece(u32),
-    /// It asked for too much.
+    /// It asked for, or sent, more than a block, or something behind the end of a piece.
     Greedy,
     /// Neither lacks anything.
     Done,
@@ -69,7 +69,7 @@ impl fmt::Display for DropReason {
             ),
             Self::Wire(error) => error.fmt(f),
             Self::NoSuchPiece(piece) => write!(f, "it spoke of piece {piece}, which there is not"),
-            Self::Greedy => f.write_str("it asked for more at a time than anybody needs"),
+            Self::Greedy => f.write_str("it asked for or sent more than a block"),
             Self::Done => f.write_str("neither lacks anything"),
             Self::Twice => f.write_str("there is another connection with it"),
             Self::Ourselves => f.write_str("it is this machine"),

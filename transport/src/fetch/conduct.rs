@@ -131,37 +131,21 @@ impl FetchError {
 ///
 /// # Errors
 /// [`FetchError`]. What came before is handed to the workers.
-pub fn conduct(order: Order<'_>, fetch: &Fetch) -> Result<Option<Arc<SwarmPart>>, FetchError> {
-    let (order, begun) = take_part(order);
-    let part = match begun {
-        Ok(part) => part.map(Arc::new),
-        Err(error) if order.choice == Choice::Bittorrent => {
-            fetch.no_more();
-            return Err(error.into());
-        }
-        Err(error) => {
-            tracing::info!(%error, "no part in the swarm");
-            None
-        }
-    };
-    if let Some(part) = &part {
-        fetch.share_with(part);
-    }
-    let result = match (order.choice, &part) {
-        (Choice::Bittorrent, Some(part)) => part
-            .run(fetch, order.notice, true, &|_| {})
-            .map_err(FetchError::Swarm),
-        (Choice::Auto, part) => all(&order, fetch, part.as_deref()),
-        (Choice::Multicast, _) => {
-            over_multicast(&order, fetch, &Cancel::default(), &|_| {}).map_err(FetchError::Multicast)
-        }
-        (Choice::Http | Choice::Bittorrent, _) => {
+pub fn conduct(mut order: Order<'_>, fetch: &Fetch) -> Result<Option<Arc<SwarmPart>>, FetchError> {
+    let swarm = order.swarm.take();
+    let result = match order.choice {
+        Choice::Auto => all(&order, fetch, swarm),
+        Choice::Bittorrent => from_peers(&order, fetch, swarm),
+        Choice::Multicast => over_multicast(&order, fetch, &Cancel::default(), &|_| {})
+            .map(|()| None)
+            .map_err(FetchError::Multicast),
+        Choice::Http => {
             fetch.missing().open(Scope::All);
-            over_connections(&order, fetch)
+            over_connections(&order, fetch).map(|()| None)
         }
     };
     fetch.no_more();
-    result?;
+    let part = result?;
     let mut failures = fetch.take_failures();
     let count = failures.len();
     match failures.pop() {
@@ -173,14 +157,16 @@ pub fn conduct(order: Order<'_>, fetch: &Fetch) -> Result<Option<Arc<SwarmPart>>
     }
 }
 
-/// The part in the swarm, where there is to be one.
-fn take_part(mut order: Order<'_>) -> (Order<'_>, Result<Option<SwarmPart>, SwarmError>) {
-    let wanted = matches!(order.choice, Choice::Auto | Choice::Bittorrent);
-    let swarm = order.swarm.take().filter(|_| wanted);
-    let begun = swarm
-        .map(|swarm| SwarmPart::begin(order.client, &order.table, swarm))
-        .transpose();
-    (order, begun)
+/// Peers alone.
+fn from_peers(
+    order: &Order<'_>,
+    fetch: &Fetch,
+    swarm: Option<SwarmOrder<'_>>,
+) -> Result<Option<Arc<SwarmPart>>, FetchError> {
+    let swarm = swarm.ok_or(SwarmError::NotWanted)?;
+    let part = SwarmPart::begin(order.client, &order.table, swarm)?;
+    part.run(fetch, order.notice, true, &|_| {})?;
+    Ok(Some(Arc::new(part)))
 }
 
 /// HTTP on its connections, until nothing is missing.
@@ -231,7 +217,11 @@ impl Watch {
 }
 
 /// Multicast, and peers and HTTP when they are needed.
-fn all(order: &Order<'_>, fetch: &Fetch, part: Option<&SwarmPart>) -> Result<(), FetchError> {
+fn all(
+    order: &Order<'_>,
+    fetch: &Fetch,
+    swarm: Option<SwarmOrder<'_>>,
+) -> Result<Option<Arc<SwarmPart>>, FetchError> {
     let (cancel, watch) = (Cancel::default(), Watch::default());
     thread::scope(|scope| {
         let listening = scope.spawn(|| {
@@ -242,26 +232,35 @@ fn all(order: &Order<'_>, fetch: &Fetch, part: Option<&SwarmPart>) -> Result<(),
             watch.take(Sign::Faltered);
         });
         let watching = scope.spawn(|| {
+            // Meanwhile multicast begins: a server may have to make the hashes of an old version first.
+            let part = swarm.and_then(|swarm| take_part(order, fetch, swarm));
             if !wait_for_multicast(fetch, &watch) {
                 let missing = fetch.missing().left();
-                match part {
+                match &part {
                     Some(part) => over_peers(order, fetch, part, missing),
                     None => http_helps(order, fetch, missing),
                 }
             }
+            part
         });
         let result = help(order, fetch);
         // When HTTP has failed, the others may still bring everything; they end by themselves if they lead nowhere.
         listening.join().expect("it does not panic");
-        watching.join().expect("it does not panic");
-        result.or_else(|error| {
-            if fetch.missing().is_over() {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
+        let part = watching.join().expect("it does not panic");
+        match result {
+            Err(error) if !fetch.missing().is_over() => Err(error),
+            _ => Ok(part),
+        }
     })
+}
+
+/// Takes part in the swarm: what other transports bring is offered to it from now on.
+fn take_part(order: &Order<'_>, fetch: &Fetch, swarm: SwarmOrder<'_>) -> Option<Arc<SwarmPart>> {
+    let begun = SwarmPart::begin(order.client, &order.table, swarm);
+    let part = begun.inspect_err(|error| tracing::info!(error = %Chain(error), "no part in the swarm"));
+    let part = Arc::new(part.ok()?);
+    fetch.share_with(&part);
+    Some(part)
 }
 
 /// Lets HTTP fetch everything.
@@ -368,4 +367,13 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
         cause = next.source();
     }
     Ok(())
+}
+
+/// The same as a value.
+struct Chain<'e>(&'e dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_chain(f, self.0)
+    }
 }

@@ -19,8 +19,14 @@ use super::{Fetch, Notice, Transport};
 use crate::bittorrent::{Hub, HubConfig, Keep, Membership, PORT, Spool, SwarmEvent, Torrent};
 use crate::http::{Client, HttpError, Retry};
 
-/// Without a piece for so long, HTTP helps, and the tracker is told.
+/// How long a stretch is of which the bytes are counted to tell whether peers bring enough.
 const STALL: Duration = Duration::from_secs(5);
+
+/// With less in one stretch, HTTP helps, and the tracker is told: 0.8 Mbit/s.
+const STALLS: u64 = 512 << 10;
+
+/// With so much in one stretch, it is left to peers again.
+const FLOWS: u64 = 8 << 20;
 
 /// Without a piece for so long, peers alone lead nowhere: a server that is started again has come back by then.
 const HOPELESS: Duration = Duration::from_secs(120);
@@ -69,6 +75,9 @@ pub enum SwarmError {
     /// The server offers no swarm.
     #[error("the image server offers no swarm")]
     Offer(#[source] HttpError),
+    /// Peers are not to be used.
+    #[error("peers are not to be used")]
+    NotWanted,
     /// What it offers is not the torrent of the version.
     #[error("what the image server offers is not the torrent of this version: its signature is wrong")]
     Forged,
@@ -94,7 +103,7 @@ impl SwarmError {
             Self::Forged => {
                 "do not trust what answers as the image server; check --server and --server-key".to_owned()
             }
-            Self::Pieces(_) => "use --transport multicast or http".to_owned(),
+            Self::NotWanted | Self::Pieces(_) => "use --transport multicast or http".to_owned(),
             Self::Listen(_) => "look for what uses up this machine's sockets".to_owned(),
             Self::Hopeless { .. } => format!(
                 "check that no firewall drops TCP port {PORT} of the image server and between nodes; --transport auto \
@@ -243,47 +252,75 @@ impl SwarmPart {
         alone: bool,
         stalled: &dyn Fn(bool),
     ) -> Result<(), SwarmError> {
+        let (over, stuck) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            // A server that does not answer must not hold up what peers bring.
+            let announcing = scope.spawn(|| self.keep_announcing(&over, &stuck));
+            let result = self.take(fetch, notice, alone, &|is| {
+                stuck.store(is, Ordering::Release);
+                if is {
+                    // Who can help is to know now, not in some seconds.
+                    announcing.thread().unpark();
+                }
+                stalled(is);
+            });
+            over.store(true, Ordering::Release);
+            announcing.thread().unpark();
+            result
+        })
+    }
+
+    /// Says how this machine stands, again and again.
+    fn keep_announcing(&self, over: &AtomicBool, stalled: &AtomicBool) {
+        while !over.load(Ordering::Acquire) {
+            let pause = match self.announce(true, stalled.load(Ordering::Acquire), false) {
+                Ok((interval, _)) => interval,
+                Err(error) => {
+                    tracing::debug!(%error, "the tracker does not answer");
+                    AGAIN
+                }
+            };
+            thread::park_timeout(pause);
+        }
+    }
+
+    /// Takes what comes.
+    fn take(
+        &self,
+        fetch: &Fetch,
+        notice: &(dyn Fn(&Notice) + Sync),
+        alone: bool,
+        stalled: &dyn Fn(bool),
+    ) -> Result<(), SwarmError> {
         let mut lacking = fetch.missing().set();
         self.membership
             .lack(lacking.iter().map(|chunk| (chunk, true)).collect());
-        let mut watch = Watch::new(self.membership.tally().came);
-        let (mut due, mut looked, mut paused) = (Instant::now(), Instant::now(), false);
+        let mut watch = Watch::new(Instant::now(), self.membership.tally().came);
+        let (mut looked, mut paused) = (Instant::now(), false);
         while !fetch.missing().is_over() {
-            let now = Instant::now();
-            if now >= due {
-                due = now
-                    + match self.announce(true, watch.stalled, false) {
-                        Ok((interval, _)) => interval,
-                        Err(error) => {
-                            tracing::debug!(%error, "the tracker does not answer");
-                            AGAIN
-                        }
-                    };
-            }
             match self.events.recv_timeout(LOOK) {
                 Ok(SwarmEvent::Chunk(chunk, bytes)) => self.arrived(fetch, &mut lacking, chunk, bytes),
                 Ok(SwarmEvent::Dropped(address, reason)) => notice(&Notice::PeerDropped(address, reason)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
             }
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
-                self.withdraw(fetch, &mut lacking);
-                let fill = fetch.fill();
-                let pause = if paused { fill > FULL.1 } else { fill > FULL.0 };
-                if pause != paused {
-                    paused = pause;
-                    self.membership.fetch(!paused);
-                }
-                if watch.look(self.membership.tally().came, paused) {
-                    stalled(watch.stalled);
-                    // Who can help is to know now, not in some seconds.
-                    due = if watch.stalled { looked } else { due };
-                }
-                if alone && watch.since.elapsed() >= HOPELESS {
-                    let missing = fetch.missing().left();
-                    return Err(SwarmError::Hopeless { missing });
-                }
+            if looked.elapsed() < LOOK {
+                continue;
+            }
+            looked = Instant::now();
+            self.withdraw(fetch, &mut lacking);
+            let fill = fetch.fill();
+            let pause = fill > if paused { FULL.1 } else { FULL.0 };
+            if pause != paused {
+                paused = pause;
+                self.membership.fetch(!paused);
+            }
+            if watch.look(looked, self.membership.tally().came, paused) {
+                stalled(watch.stalled);
+            }
+            if alone && watch.since.elapsed() >= HOPELESS {
+                let missing = fetch.missing().left();
+                return Err(SwarmError::Hopeless { missing });
             }
         }
         Ok(())
@@ -322,29 +359,41 @@ impl SwarmPart {
     }
 }
 
-/// Whether pieces come.
+/// Whether pieces come, and fast enough that nobody else need help.
 #[derive(Debug)]
 struct Watch {
+    /// Bytes that had come when something came last, and when.
     came: u64,
     since: Instant,
+    /// Bytes that had come when the present stretch of [`STALL`] began.
+    stretch: (u64, Instant),
     stalled: bool,
 }
 
 impl Watch {
-    fn new(came: u64) -> Self {
+    fn new(now: Instant, came: u64) -> Self {
         Self {
             came,
-            since: Instant::now(),
+            since: now,
+            stretch: (came, now),
             stalled: false,
         }
     }
 
     /// Looks at what came so far; whether that changed how it stands.
-    fn look(&mut self, came: u64, paused: bool) -> bool {
+    fn look(&mut self, now: Instant, came: u64, paused: bool) -> bool {
         if came != self.came || paused {
-            (self.came, self.since) = (came, Instant::now());
+            (self.came, self.since) = (came, now);
         }
-        let stalled = self.since.elapsed() >= STALL;
+        if paused {
+            self.stretch = (came, now);
+        }
+        let (before, begun) = self.stretch;
+        if now.saturating_duration_since(begun) < STALL {
+            return false;
+        }
+        self.stretch = (came, now);
+        let stalled = came - before < if self.stalled { FLOWS } else { STALLS };
         std::mem::replace(&mut self.stalled, stalled) != stalled
     }
 }
@@ -416,5 +465,25 @@ impl fmt::Debug for SwarmOrder<'_> {
             .field("options", &self.options)
             .field("keep", &self.keep)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_that_bring_too_little_are_helped_until_they_bring_much() {
+        let begun = Instant::now();
+        let at = |stretches: u32| begun + STALL * stretches;
+        let mut watch = Watch::new(begun, 0);
+        assert!(!watch.look(at(1) - LOOK, 0, false), "it is too early to tell");
+        assert!(!watch.look(at(1), STALLS, false) && !watch.stalled);
+        assert!(watch.look(at(2), STALLS * 2 - 1, false) && watch.stalled);
+        assert!(!watch.look(at(3), STALLS + FLOWS, false) && watch.stalled);
+        assert!(watch.look(at(4), STALLS + FLOWS * 2, false) && !watch.stalled);
+        // When the workers are what holds it up, nobody could help.
+        assert!(!watch.look(at(5), STALLS + FLOWS * 2, true) && !watch.stalled);
+        assert_eq!(watch.since, at(5));
     }
 }
