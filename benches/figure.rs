@@ -38,6 +38,14 @@ pub(crate) struct Row {
     verdict: &'static str,
 }
 
+impl Row {
+    /// The same line of a table that has several cases.
+    pub(crate) fn of_case(mut self, case: &str) -> Self {
+        self.name = format!("{case}: {}", self.name);
+        self
+    }
+}
+
 /// Which two columns of the samples a figure compares.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figure {

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bittorrent;
 mod capture;
 mod checkout;
 mod disk;
@@ -74,6 +75,8 @@ enum Bench {
     Checkout,
     /// One version to four nodes, against udpcast and tar.
     Multicast,
+    /// One version to 8 and 24 nodes by BitTorrent, against other clients.
+    Bittorrent,
     /// The protocol by itself over a matrix of receivers, loss and paths, against udpcast and uftp.
     Wire,
     /// Each stage of the protocol's sender and receiver alone: which is the limit.
@@ -100,6 +103,7 @@ impl Bench {
             Self::Recapture => (recapture::TITLE, recapture::run_bench(stage()?, samples)),
             Self::Checkout => (checkout::TITLE, checkout::run_bench(stage()?, samples)),
             Self::Multicast => (multicast::TITLE, multicast::run_bench(stage()?, samples)),
+            Self::Bittorrent => (bittorrent::TITLE, bittorrent::run_bench(stage()?, samples)),
             Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
             Self::Stages => return wire::run_stages(samples),
             Self::Update => (update::TITLE, update::run_bench(stage()?, samples)),

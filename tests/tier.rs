@@ -28,6 +28,8 @@ pub enum Feature {
     Ssh,
     /// `rsync`, which compares trees.
     Rsync,
+    /// `aria2c` and `transmission-cli`: standard BitTorrent clients.
+    Torrent,
     /// `qemu-system-x86_64` with its firmware and boot ROMs, `dnsmasq`, boot loaders, and what a mini-kernel is made of:
     /// `scripts/setup --netboot` installs them.
     Vm,
@@ -75,6 +77,7 @@ pub fn probe(feature: Feature) -> Result<()> {
         Feature::Debian => tools(&["debootstrap", "apt-get", "dpkg", "zstd"]),
         Feature::Ssh => tools(&["ssh", "ssh-keygen"]),
         Feature::Rsync => tools(&["rsync"]),
+        Feature::Torrent => tools(&["aria2c", "transmission-cli"]),
         Feature::Vm => {
             tools(&[
                 "qemu-system-x86_64",

@@ -151,11 +151,13 @@ pub struct Extra {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// Multicast as far as it goes, HTTP for the rest.
+    /// Multicast as far as it goes, peers and HTTP for the rest.
     #[default]
     Auto,
     /// Multicast alone.
     Multicast,
+    /// Peers alone.
+    Bittorrent,
     /// HTTP alone.
     Http,
 }

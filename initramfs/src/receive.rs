@@ -5,12 +5,12 @@ mod report;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::apply::{ApplyError, Install};
-use simulcast_node::{Delivery, Record, ServerArgs, transfer};
+use simulcast_node::{Delivery, Helping, Record, ServerArgs, transfer};
 use simulcast_protocol::name::ImageRef;
 
 /// Receive a version of an image into an empty directory
@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// Where to: an empty directory, or one in which this was interrupted; made where there is none
     #[arg(long, value_name = "DIR")]
     target: PathBuf,
+
+    /// Seconds for which this goes on at most, giving to peers that lack something, when it has everything itself
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    help_others: u64,
 }
 
 /// Receives a version.
@@ -47,12 +51,15 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
         .with_context(|| format!("cannot install into {shown}"))?;
     let missing = install.writer().missing_chunks();
     let reused = missing.iter().filter(|missing| !**missing).count();
+    let helping = Helping::default();
     let delivery = Delivery {
         client: &client,
         server: &args.server,
         image: &args.image,
         signed: &signed,
         invitation: None,
+        scratch: Some(&args.target),
+        helping: Some(&helping),
     };
     let transferred = transfer(&delivery, install.writer(), &missing, console)
         .with_context(|| format!("cannot install into {shown}"))?;
@@ -76,6 +83,7 @@ pub(crate) fn run(args: Args, console: &Console) -> Result<Exit> {
         begun.elapsed(),
     );
     report::print(&summary, &installed, console)?;
+    helping.linger(Duration::from_secs(args.help_others), console);
     Ok(Exit::Done)
 }
 

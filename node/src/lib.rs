@@ -8,6 +8,7 @@
 
 mod contact;
 mod pack;
+mod peers;
 mod record;
 mod transfer;
 
@@ -20,6 +21,7 @@ use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
 
 pub use pack::OfferedPack;
+pub use peers::{Helping, PeerArgs};
 pub use record::Record;
 pub use transfer::{Delivery, Invitation, Seen, Transferred, transfer, transfer_seen};
 
@@ -30,7 +32,7 @@ pub struct ServerArgs {
     #[arg(long, env = "SI_SERVER", value_name = "URL")]
     server: Option<ServerUrl>,
 
-    /// How chunks come: multicast as far as it goes and HTTP for the rest, or one of them alone
+    /// How chunks come: multicast as far as it goes, peers and HTTP for the rest, or one of them alone
     #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
     transport: Transport,
 
@@ -53,12 +55,16 @@ pub struct ServerArgs {
     /// the server offers]
     #[arg(long, env = "SI_SERVER_KEY", value_name = "KEY")]
     server_key: Option<VerifyingKey>,
+
+    #[command(flatten)]
+    peers: PeerArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Transport {
     Auto,
     Multicast,
+    Bittorrent,
     Http,
 }
 
@@ -70,6 +76,7 @@ impl ServerArgs {
             transport: match transport {
                 order::Transport::Auto => Transport::Auto,
                 order::Transport::Multicast => Transport::Multicast,
+                order::Transport::Bittorrent => Transport::Bittorrent,
                 order::Transport::Http => Transport::Http,
             },
             no_pack: true,
@@ -77,17 +84,23 @@ impl ServerArgs {
             token_file: None,
             token: Some(token),
             server_key: Some(key),
+            peers: PeerArgs::default(),
         }
     }
 
     /// Whether anything but the manifest may come by HTTP.
     pub fn may_use_http(&self) -> bool {
-        self.transport != Transport::Multicast
+        matches!(self.transport, Transport::Auto | Transport::Http)
+    }
+
+    /// Whether chunks may come from peers.
+    fn may_use_peers(&self) -> bool {
+        matches!(self.transport, Transport::Auto | Transport::Bittorrent)
     }
 
     /// Whether update packs are fetched: their lists come by HTTP like manifests.
     fn may_use_packs(&self) -> bool {
-        !self.no_pack
+        !self.no_pack && self.transport != Transport::Bittorrent
     }
 
     /// The interface that was named for multicast.
@@ -101,6 +114,7 @@ impl From<Transport> for Choice {
         match transport {
             Transport::Auto => Self::Auto,
             Transport::Multicast => Self::Multicast,
+            Transport::Bittorrent => Self::Bittorrent,
             Transport::Http => Self::Http,
         }
     }

@@ -1,5 +1,6 @@
 //! The transfer: transports on one side of the queue, workers that write on the other.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use simulcast_cli::{Amount, Console, Progress, Remark};
 use simulcast_image::apply::{ApplyError, Worker, Writer};
 use simulcast_image::chunk::ChunkHandle;
 use simulcast_image::manifest::SignedManifest;
+use simulcast_protocol::bittorrent::InfoHash;
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::multicast::{ChunkInfo, ChunkTable};
@@ -16,7 +18,7 @@ use simulcast_protocol::name::ImageRef;
 use simulcast_transport::fetch::{Fetch, Notice, Order, Tally, Transport, Waits, conduct, mtu_towards};
 use simulcast_transport::http::{Client, Retry};
 
-use super::{ServerArgs, Transport as Choices};
+use super::{Helping, ServerArgs, Transport as Choices};
 
 /// Bytes of chunks that wait for workers: some twenty usual ones, so that short stalls of disk or network do not show.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -40,6 +42,10 @@ pub struct Delivery<'a> {
     pub signed: &'a SignedManifest,
     /// An offer that was asked for early.
     pub invitation: Option<&'a Invitation>,
+    /// A directory with room for what is kept for peers when memory has none: where the version goes to.
+    pub scratch: Option<&'a Path>,
+    /// What goes on giving to others when everything has come; without it, nobody does.
+    pub helping: Option<&'a Helping>,
 }
 
 /// What has chunks: a version, or an update pack.
@@ -112,7 +118,7 @@ impl Invitation {
 
     /// The same for whatever has chunks.
     pub(super) fn ask_for(client: &Client, args: &ServerArgs, goods: &Goods) -> Option<Self> {
-        if args.transport == Choices::Http || goods.chunks.is_empty() {
+        if !matches!(args.transport, Choices::Auto | Choices::Multicast) || goods.chunks.is_empty() {
             return None;
         }
         let mtu = mtu_towards(client.server(), args.interface.as_ref());
@@ -138,6 +144,8 @@ impl Invitation {
 pub struct Transferred {
     /// By multicast.
     pub multicast: Tally,
+    /// From peers.
+    pub bittorrent: Tally,
     /// By HTTP.
     pub http: Tally,
     /// What it waited for.
@@ -197,22 +205,29 @@ pub(super) fn bring<T: Taker>(
         server,
         image,
         invitation,
-        ..
+        signed,
+        scratch,
+        helping,
     } = *delivery;
     if !missing.contains(&true) {
         return Ok(Transferred::default());
     }
     let begun = Instant::now();
     let notice = |notice: &Notice| console.say(notice);
+    let fits =
+        |info_hash: &InfoHash, signature: &[u8]| signed.key().fits_torrent(&signed.id, info_hash, signature);
     let client = client.with_retry(Retry::PATIENT);
     let standing = standing(&goods.chunks, missing);
     let lens: Vec<u32> = goods.chunks.iter().map(|chunk| chunk.len).collect();
+    // Only versions have torrents.
+    let torrent = server.may_use_peers() && goods.id == signed.id;
     let order = Order {
         client: &client,
         table: Arc::new(ChunkTable::new(goods.id, goods.chunks).context("cannot fetch this version")?),
         choice: server.transport.into(),
         interface: server.interface.clone(),
         offer: invitation.and_then(Invitation::fresh),
+        swarm: torrent.then(|| server.peers.order(signed, missing, scratch, &fits)),
         connections: CONNECTIONS,
         notice: &notice,
     };
@@ -224,7 +239,7 @@ pub(super) fn bring<T: Taker>(
         let workers: Vec<_> = (0..WORKERS)
             .map(|_| scope.spawn(|| work(&fetch, taker, &lens, &progress, seen)))
             .collect();
-        let conducted = conduct(&order, &fetch);
+        let conducted = conduct(order, &fetch);
         for worker in workers {
             if let Err(error) = worker.join().expect("a worker does not panic") {
                 failure.lock().expect("no holder panics").get_or_insert(error);
@@ -236,13 +251,20 @@ pub(super) fn bring<T: Taker>(
     if let Some(error) = written {
         return Err(error).hint("when the target is in order, start again");
     }
-    if let Err(error) = conducted {
-        let hint = error.hint();
-        return Err(error).context("not everything could be fetched").hint(hint);
+    let part = match conducted {
+        Ok(part) => part,
+        Err(error) => {
+            let hint = error.hint();
+            return Err(error).context("not everything could be fetched").hint(hint);
+        }
+    };
+    if let (Some(helping), Some(part)) = (helping, part) {
+        helping.begin(part);
     }
     progress.finish();
     Ok(Transferred {
         multicast: fetch.tally(Transport::Multicast),
+        bittorrent: fetch.tally(Transport::Bittorrent),
         http: fetch.tally(Transport::Http),
         waits: fetch.waits(),
         elapsed: begun.elapsed(),

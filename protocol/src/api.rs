@@ -5,7 +5,7 @@
 
 mod token;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,58 @@ pub struct SessionRequest {
     pub mtu: Option<u32>,
 }
 
+/// Body of `POST /v1/swarm`: how a node stands in the swarm of a version. It is the announce of BEP 3 in our own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmRequest {
+    /// Which version.
+    pub manifest: ManifestId,
+    /// TCP port that the node listens on for peers; its address is the one that it speaks from.
+    pub port: u16,
+    /// Whether it lacks something.
+    pub lacks: bool,
+    /// Whether nothing has come to it for some seconds.
+    #[serde(default)]
+    pub stalled: bool,
+    /// Whether it is to bring the version to its site.
+    #[serde(default)]
+    pub relay: bool,
+    /// Whether it goes.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+/// Answer of `POST /v1/swarm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmAnswer {
+    /// Nodes to ask; at most [`INTRODUCED_PEERS`](crate::limits::INTRODUCED_PEERS).
+    pub peers: Vec<SocketAddr>,
+    /// The image server's own seed, if this node is to ask it.
+    pub seed: Option<SocketAddr>,
+    /// Nodes that lack something, this one among them.
+    pub incomplete: u32,
+    /// Seconds after which the node says again how it stands.
+    pub interval: u32,
+}
+
+/// A swarm that the server seeds for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmStatus {
+    /// The version, as `NAME@V`.
+    pub image: String,
+    /// The version's identity.
+    pub manifest: ManifestId,
+    /// The swarm's, in hexadecimal digits.
+    pub info_hash: String,
+    /// Machines that have everything, without the server.
+    pub complete: u32,
+    /// Machines that lack something.
+    pub incomplete: u32,
+    /// Machines that are connected to the server's seed.
+    pub peers: u64,
+    /// Bytes of blocks that the server sent.
+    pub bytes: u64,
+}
+
 /// Bytes of an IP packet that every Ethernet carries.
 pub const USUAL_MTU: u32 = 1500;
 
@@ -99,6 +151,12 @@ pub struct Status {
     pub multicast_bytes_ended: u64,
     /// Sessions that run.
     pub sessions: Vec<SessionStatus>,
+    /// Bytes of blocks that were sent to peers of swarms that are over.
+    #[serde(default)]
+    pub swarm_bytes_ended: u64,
+    /// Swarms that are seeded.
+    #[serde(default)]
+    pub swarms: Vec<SwarmStatus>,
 }
 
 /// A running multicast session.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod bittorrent;
 pub mod control;
 pub mod exclusion;
 pub mod id;

@@ -69,3 +69,33 @@ pub const PACK_RECORDS: usize = PARTS;
 
 /// Bytes of an encoded update pack, without its chunks, that we accept: a record takes about 20.
 pub const PACK_BYTES: usize = 512 << 20;
+/// Bytes of one piece of a torrent: a chunk has up to sixteen, so that a version of a gigabyte has some thousands, and the
+/// padding behind a chunk's last piece is a tenth of a usual chunk.
+pub const PIECE_BYTES: usize = 256 << 10;
+
+/// Pieces of one torrent: 2^20 of them are 256 GiB as stored, and their hashes 20 MiB.
+pub const PIECES: usize = 1 << 20;
+
+/// Bytes of one block, which is what a peer is asked for at a time: what every client uses, and the most that any
+/// client answers.
+pub const BLOCK_BYTES: usize = 16 << 10;
+
+/// Requests of one peer that wait to be answered: more than standard clients ask for at a time (libtorrent: 250). What
+/// comes beyond is not answered.
+pub const PEER_REQUESTS: usize = 512;
+
+/// Peers that one machine is connected to in one swarm; the image server, which seeds for all, may have more.
+pub const PEERS: usize = 64;
+
+/// Peers that a tracker knows in one swarm: ten times the largest site that the design is for.
+pub const TRACKED_PEERS: usize = 20_000;
+
+/// Peers that a tracker names in one answer: above the logarithm of any number of nodes, which is what a random net needs
+/// to hold together.
+pub const INTRODUCED_PEERS: usize = 12;
+
+/// Addresses that are not connected to again because they sent wrong bytes, or none.
+pub const BANNED_PEERS: usize = 1024;
+
+/// Bytes of the query of an announce; real ones take some 300.
+pub const ANNOUNCE_BYTES: usize = 4096;

@@ -160,6 +160,7 @@ pub(crate) fn make(
         transport: match entry.transport {
             None | Some(TransportKind::Auto) => Transport::Auto,
             Some(TransportKind::Multicast) => Transport::Multicast,
+            Some(TransportKind::Bittorrent) => Transport::Bittorrent,
             Some(TransportKind::Http) => Transport::Http,
         },
         finish: match entry.finish {

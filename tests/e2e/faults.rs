@@ -135,7 +135,7 @@ fn a_link_that_is_down_for_a_second_costs_its_own_receiver_only() {
 }
 
 #[test]
-fn a_port_at_a_tenth_of_the_rate_is_served_by_http() {
+fn a_port_at_a_tenth_of_the_rate_is_served_by_peers() {
     let Some(lab) = Lab::new("fault-port") else { return };
     let slow: Rate = "20Mbit".parse().unwrap();
     lab.nodes[2].namespace.set_downlink_rate(slow).unwrap();
@@ -146,7 +146,7 @@ fn a_port_at_a_tenth_of_the_rate_is_served_by_http() {
         "it is told why: {}",
         outcome.stderr
     );
-    assert!(done["bytes_http"].as_u64() > Some(BIG / 2), "{done}");
+    assert!(done["bytes_bittorrent"].as_u64() > Some(BIG / 2), "{done}");
 }
 
 #[test]

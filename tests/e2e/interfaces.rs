@@ -92,7 +92,7 @@ fn each_interface_has_its_own_session_and_others_have_none() {
         ],
     );
     let helped = Outcome::of_process(outside.receive(&site, "10.77.0.1:9440", "auto"));
-    assert_eq!(helped.done()["bytes_http"], stored, "{}", helped.stderr);
+    assert_eq!(helped.done()["bytes_bittorrent"], stored, "{}", helped.stderr);
     site.assert_same(&outside.target);
 }
 

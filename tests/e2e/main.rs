@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod bittorrent;
 mod cache;
 mod crash;
 mod doctor;

@@ -11,7 +11,7 @@ use crate::site::{LIMIT, Outcome, Site, on_disk};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn one_transmission_serves_all_and_http_those_whom_it_does_not_reach() {
+fn one_transmission_serves_all_and_peers_those_whom_it_does_not_reach() {
     let features = [Feature::Root, Feature::Network, Feature::Loss, Feature::Rsync];
     if !ready("end to end", &features) {
         return;
@@ -76,7 +76,12 @@ fn one_transmission_serves_all_and_http_those_whom_it_does_not_reach() {
     );
     let outcome = Outcome::of_process(deaf.receive(&site, &address, "auto"));
     let done = outcome.done();
-    assert_eq!(done["bytes_http"].as_u64(), Some(stored), "{}", outcome.stderr);
+    assert_eq!(
+        done["bytes_bittorrent"].as_u64(),
+        Some(stored),
+        "{}",
+        outcome.stderr
+    );
     assert!(done["seconds"].as_f64().unwrap() < Duration::from_secs(20).as_secs_f64());
     site.assert_same(&deaf.target);
     drop(server);

@@ -11,9 +11,10 @@ mod missing;
 mod over_http;
 mod over_multicast;
 mod queue;
+mod swarm;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub use conduct::{Choice, FetchError, Notice, Order, conduct};
@@ -21,6 +22,7 @@ pub use interface::{NamedInterface, ParseInterfaceError, mtu_towards};
 pub use missing::{Claim, Missing, Scope};
 pub use over_http::over_http;
 pub use over_multicast::MulticastError;
+pub use swarm::{Helper, SwarmError, SwarmOptions, SwarmOrder, SwarmPart};
 
 use crate::chunk_bytes::ChunkBytes;
 use crate::http::HttpError;
@@ -37,6 +39,8 @@ pub enum Transport {
     Multicast,
     /// Requests to the image server.
     Http,
+    /// Peers of a swarm, the image server's seed among them.
+    Bittorrent,
 }
 
 /// A chunk whose bytes match its name.
@@ -80,8 +84,10 @@ pub struct Fetch {
     queue: Queue,
     wanted: u32,
     queued: AtomicU32,
-    counters: [Counters; 2],
+    counters: [Counters; 3],
     failures: Mutex<Vec<(u32, HttpError)>>,
+    /// The swarm that gets chunks that other transports bring.
+    swarm: OnceLock<Arc<SwarmPart>>,
 }
 
 /// The end of a [`Fetch`] that one transport fills.
@@ -113,6 +119,7 @@ impl Fetch {
             queued: AtomicU32::new(0),
             counters: Default::default(),
             failures: Mutex::default(),
+            swarm: OnceLock::new(),
         };
         if fetch.wanted == 0 {
             fetch.queue.close();
@@ -177,6 +184,12 @@ impl Fetch {
         failures
     }
 
+    /// Has a swarm offered what other transports bring from now on.
+    fn share_with(&self, swarm: &Arc<SwarmPart>) {
+        // There is one swarm of a version, and it is begun once.
+        self.swarm.set(Arc::clone(swarm)).unwrap_or_default();
+    }
+
     /// Notes that a chunk cannot be had; `Err` with the error when that is one too many.
     fn failed(&self, claim: Claim<'_>, error: HttpError) -> Result<(), HttpError> {
         let mut failures = self.failures.lock().expect("no holder panics");
@@ -217,6 +230,15 @@ impl Inlet<'_> {
         }
         counters.chunks.fetch_add(1, Ordering::Relaxed);
         counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        // A worker decrypts them where they are, so it is now or never.
+        if let Some(swarm) = self
+            .fetch
+            .swarm
+            .get()
+            .filter(|_| self.transport != Transport::Bittorrent)
+        {
+            swarm.offer(index, &bytes);
+        }
         self.fetch.queue.push(Arrived { index, bytes })?;
         // Whoever puts in the last one closes, not whoever took it off the missing set: that may be another thread.
         if self.fetch.queued.fetch_add(1, Ordering::AcqRel) + 1 == self.fetch.wanted {
@@ -240,6 +262,7 @@ fn place(transport: Transport) -> usize {
     match transport {
         Transport::Multicast => 0,
         Transport::Http => 1,
+        Transport::Bittorrent => 2,
     }
 }
 

@@ -15,6 +15,7 @@ mod install;
 mod packs;
 mod probes;
 mod retry;
+mod swarm;
 mod url;
 
 use std::io::Read;

@@ -4,6 +4,7 @@
 //! This crate sees chunks, never files: where a chunk is read from and where it goes to are traits that its callers
 //! implement. The data plane runs on threads of its own, without an async runtime.
 
+pub mod bittorrent;
 pub mod chunk_bytes;
 pub mod fetch;
 pub mod http;

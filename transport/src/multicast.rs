@@ -10,7 +10,7 @@ pub mod probe;
 pub mod querier;
 mod receive;
 mod send;
-mod wait;
+pub(crate) mod wait;
 
 pub use receive::{
     ChunkSink, End, Kept, ReceiveError, ReceiverConfig, ReceiverSummary, SinkError, go_on, receive,

@@ -259,6 +259,8 @@ impl Args {
             image: aim.image,
             signed: aim.signed,
             invitation: offer.invitation.as_ref(),
+            scratch: None,
+            helping: None,
         };
         let pack = offer.pack.as_ref().map(|pack| (pack, aim.root));
         match self.fill(&update, &delivery, pack, console) {

@@ -17,7 +17,9 @@ use super::entry::{PartTable, ScannedEntry};
 use super::pack::{PackSink, Packed, with_packer};
 use crate::chunk::{ChunkHandle, DEFAULT_LEVEL, Opener};
 use crate::manifest::{Chunk, Info, Manifest, Segment};
-use crate::store::{ChunkStore, ImageLock, Store, StoreError, StoredVersion};
+use crate::store::{
+    ChunkPieces, ChunkStore, ImageLock, Store, StoreError, StoredVersion, piece_hashes_of as hashes,
+};
 
 /// A chunk that the store has, with the parts in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ pub struct VersionBuilder<'s> {
     /// Which of `held` has a part.
     location: HashMap<PartId, usize>,
     fresh: Mutex<Vec<HeldChunk>>,
+    /// Hashes of the pieces of new chunks, for the version's torrent.
+    pieces: Mutex<ChunkPieces>,
 }
 
 /// What a version took.
@@ -94,6 +98,7 @@ impl<'s> VersionBuilder<'s> {
             held,
             location,
             fresh: Mutex::default(),
+            pieces: Mutex::default(),
         })
     }
 
@@ -187,8 +192,24 @@ impl<'s> VersionBuilder<'s> {
         manifest.check()?;
         self.store.chunks().commit()?;
         let published = self.store.publish(&self.image, manifest, &self.lock)?;
+        self.keep_pieces(&published)?;
         Arrived::forget(self.store, &self.image)?;
         Ok((published, report))
+    }
+
+    /// Keeps the hashes of the pieces of a version, where all are known: those of new chunks, and of chunks whose hashes
+    /// are kept with the version before.
+    fn keep_pieces(&self, version: &StoredVersion) -> Result<(), StoreError> {
+        let mut pieces = self.pieces.lock().expect("no holder panics");
+        if let Some(previous) = &self.previous
+            && let Some(kept) = self.store.kept_pieces(previous)?
+        {
+            pieces.add_version(&previous.signed.manifest.chunks, &kept);
+        }
+        match pieces.of(&version.signed.manifest.chunks) {
+            Some(all) => self.store.keep_pieces(&version.image, version.version, &all),
+            None => Ok(()),
+        }
     }
 
     /// Ends without a version, but keeps the chunks that arrived for the next capture.
@@ -266,6 +287,12 @@ impl PackSink for Intake<'_, '_> {
         }
         let store = self.builder.store;
         let handle = store.secret().seal(packed.encoding, raw_len, &mut packed.payload);
+        let pieces = hashes(&packed.payload);
+        self.builder
+            .pieces
+            .lock()
+            .expect("no holder panics")
+            .add(handle.id, pieces);
         store.chunks().write(&handle.id, &packed.payload)?;
         let segments = packed
             .segments

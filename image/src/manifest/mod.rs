@@ -23,7 +23,7 @@ pub use codec::DecodeError;
 pub(crate) use codec::{read_section, write_section};
 pub(crate) use content::content_id;
 pub use content::{FileContent, Hole, PartPlace, zero_part_id};
-pub use signature::{KeyError, SignatureError, SignedManifest, SigningKey, VerifyingKey};
+pub use signature::{KeyError, SIGNATURE_BYTES, SignatureError, SignedManifest, SigningKey, VerifyingKey};
 
 use crate::chunk::ChunkHandle;
 use crate::fs::{self, Device, Meta};

@@ -12,7 +12,8 @@ use simulcast_protocol::id::ManifestId;
 use super::{DecodeError, Manifest};
 
 const CONTEXT: &[u8] = b"simulcast manifest\0";
-const SIGNATURE_BYTES: usize = 64;
+/// Bytes of a signature (RFC 8032).
+pub const SIGNATURE_BYTES: usize = 64;
 
 /// A manifest with the exact bytes that were signed; its identity is their hash.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub struct SignedManifest {
     /// The decoded manifest.
     pub manifest: Manifest,
     bytes: Vec<u8>,
+    key: VerifyingKey,
 }
 
 /// Signs manifests; the image server has one.
@@ -76,7 +78,13 @@ impl SigningKey {
         let id = ManifestId::of(&encoded);
         let mut bytes = self.0.sign(&message(&id)).to_bytes().to_vec();
         bytes.extend(encoded);
-        SignedManifest { id, manifest, bytes }
+        let key = self.verifying_key();
+        SignedManifest {
+            id,
+            manifest,
+            bytes,
+            key,
+        }
     }
 }
 
@@ -84,6 +92,11 @@ impl SignedManifest {
     /// The signature and the manifest, as stored and sent.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The key that its signature fits, and that others of the same server's fit.
+    pub fn key(&self) -> &VerifyingKey {
+        &self.key
     }
 
     /// The manifest's bytes behind a signature that was checked before, as when it was received; `None` when they are cut.
@@ -105,7 +118,13 @@ impl SignedManifest {
             .verify(&message(&id), &signature)
             .map_err(|_| SignatureError::Wrong(key.to_string()))?;
         let manifest = Manifest::decode(encoded)?;
-        Ok(Self { id, manifest, bytes })
+        let key = *key;
+        Ok(Self {
+            id,
+            manifest,
+            bytes,
+            key,
+        })
     }
 }
 

@@ -262,11 +262,13 @@ impl Store {
                 .image_directory(&reference.name)
                 .join("reports")
                 .join(version.to_string());
-            match fs::remove_file(&report) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(StoreError::remove(&report, error));
+            for beside in [report, self.pieces_path(&reference.name, version)] {
+                match fs::remove_file(&beside) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(StoreError::remove(&beside, error));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         if chosen.len() == all.len() && reference.version.is_none() {
@@ -295,6 +297,9 @@ impl Store {
             &self.image_directory(to).join("last"),
             format!("{version}\n").as_bytes(),
         )?;
+        if let Some(pieces) = self.kept_pieces(&source)? {
+            self.keep_pieces(to, version, &pieces)?;
+        }
         Ok(StoredVersion {
             image: to.clone(),
             version,

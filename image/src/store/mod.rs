@@ -9,6 +9,7 @@
 //!       images/<name>/lock         held by the one capture of an image
 //!       images/<name>/versions/<n> signed manifests, immutable
 //!       images/<name>/reports/<n>  what the capture reported, JSON
+//!       images/<name>/pieces/<n>   hashes of its torrent's pieces: a cache
 //!       images/<name>/last         highest version number ever given
 //!       images/<name>/arrived      chunks of a capture that did not end
 //!       packs/<from>-<to>          update packs: a cache
@@ -25,9 +26,11 @@ mod fsck;
 mod images;
 mod keys;
 mod lock;
+mod pieces;
 mod write;
 
 pub(crate) use lock::try_lock;
+pub(crate) use pieces::{ChunkPieces, piece_hashes_of};
 pub(crate) use write::replace as replace_file;
 
 use std::path::{Path, PathBuf};

@@ -131,6 +131,67 @@ fn an_interrupted_install_goes_on_with_what_it_lacks() {
 }
 
 #[test]
+fn the_hashes_of_pieces_are_kept_with_a_version_and_are_those_of_its_chunks() {
+    let (tree, state) = (tree(), TempDir::new().unwrap());
+    let store = Store::open(state.path()).unwrap();
+    let (first, _) = import(&store, "golden", tree.path());
+    fs::write(tree.path().join("new"), vec![3; 70_000]).unwrap();
+    // Most chunks are kept, and are not read for it.
+    let (second, report) = import(&store, "golden", tree.path());
+    assert!(report.pack.chunks_kept > 0 && report.pack.chunks_new > 0);
+    let copy = store
+        .copy(&second.reference(), &"other".parse().unwrap())
+        .unwrap();
+    for version in [&first, &second, &copy] {
+        let path = store.pieces_path(&version.image, version.version);
+        let kept = fs::read(&path).unwrap();
+        let chunks = &version.signed.manifest.chunks;
+        let read = |chunk: &crate::manifest::Chunk| store.chunks().read(&chunk.handle.id).unwrap();
+        let made: Vec<u8> = chunks
+            .iter()
+            .flat_map(|chunk| piece_hashes_of(&read(chunk)))
+            .collect();
+        assert_eq!(kept, made);
+        // Without them, and with ones of another length, they are made again.
+        for damage in [None, Some(&kept[1..])] {
+            fs::remove_file(&path).unwrap();
+            if let Some(damage) = damage {
+                fs::write(&path, damage).unwrap();
+            }
+            assert_eq!(store.piece_hashes(version).unwrap(), made);
+            assert_eq!(fs::read(&path).unwrap(), made);
+        }
+    }
+    store.remove(&first.reference(), false).unwrap();
+    assert!(!store.pieces_path(&first.image, first.version).exists());
+    let info_hash = simulcast_protocol::bittorrent::InfoHash([5; 20]);
+    let (id, signature) = (
+        second.signed.id,
+        store.sign_torrent(&second.signed.id, &info_hash),
+    );
+    let key = second.signed.key();
+    assert!(key.fits_torrent(&id, &info_hash, &signature));
+    assert!(!key.fits_torrent(&first.signed.id, &info_hash, &signature));
+    assert!(!key.fits_torrent(
+        &id,
+        &simulcast_protocol::bittorrent::InfoHash([6; 20]),
+        &signature
+    ));
+    // A chunk that is damaged is named, and its hashes are not kept.
+    let chunk = &second.signed.manifest.chunks[0].handle.id;
+    let (file, path) = (
+        store.chunks().path(chunk),
+        store.pieces_path(&second.image, second.version),
+    );
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, b"damaged").unwrap();
+    let error = store.piece_hashes(&second).unwrap_err();
+    assert!(crate::chain(&error).contains("is damaged"), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
 fn the_next_version_keeps_chunks_and_moves_little() {
     let (tree, state) = (tree(), TempDir::new().unwrap());
     let store = Store::open(state.path()).unwrap();

@@ -78,6 +78,8 @@ struct Job {
     disks: Vec<DiskFacts>,
     plan: Option<Plan>,
     resumes: bool,
+    /// Giving to peers what has come.
+    helping: simulcast_node::Helping,
     /// The image's own fstab, before the node's replaced it.
     image_fstab: Option<String>,
     /// The initramfs would wait for a swap that is not there.
@@ -159,6 +161,7 @@ impl Job {
             disks: Vec::new(),
             plan: None,
             resumes: false,
+            helping: simulcast_node::Helping::default(),
             image_fstab: None,
             no_resume: false,
         }
@@ -305,6 +308,8 @@ impl Job {
             Step::Initramfs => finish::initramfs(self),
             Step::BootLoader => boot_loader::install(self),
             Step::Unmount => {
+                // What is kept for peers may lie on the disk.
+                self.helping.end();
                 boot_loader::load_kexec(self)?;
                 storage::unmount(self.plan()?, self.known_order()?, &self.target)?;
                 storage::tell_copying(self.plan()?, &self.reporter);

@@ -51,6 +51,8 @@ pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
         image: &image,
         signed,
         invitation: None,
+        scratch: Some(&job.target),
+        helping: Some(&job.helping),
     };
     let total = signed.manifest.stored_bytes();
     let seen = |amount: &simulcast_cli::Amount| job.reporter.progress(amount.bytes_done, total);
@@ -61,8 +63,9 @@ pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
             .say(&format!("warning: {}: {}", limited.path, limited.limitation));
     }
     job.reporter.say(&format!(
-        "receive: {} by multicast, {} by HTTP in {:.1} s",
+        "receive: {} by multicast, {} from peers, {} by HTTP in {:.1} s",
         Bytes(transferred.multicast.bytes),
+        Bytes(transferred.bittorrent.bytes),
         Bytes(transferred.http.bytes),
         transferred.elapsed.as_secs_f32()
     ));

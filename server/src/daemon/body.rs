@@ -26,6 +26,8 @@ const MANY: u64 = 128;
 pub(super) enum Counted {
     /// Bytes, and a chunk at the end.
     Chunk,
+    /// Bytes.
+    Part,
     /// Nothing.
     Nothing,
 }
@@ -69,12 +71,12 @@ impl FileBody {
     }
 
     fn count(&self, bytes: u64) {
+        let counters = &self.daemon.counters;
+        if self.counted != Counted::Nothing {
+            counters.http_bytes.add(bytes);
+        }
         if self.counted == Counted::Chunk {
-            self.daemon.counters.http_bytes.add(bytes);
-            self.daemon
-                .counters
-                .http_chunks
-                .add(u64::from(self.at == self.len));
+            counters.http_chunks.add(u64::from(self.at == self.len));
         }
     }
 }

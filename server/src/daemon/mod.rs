@@ -17,6 +17,7 @@ mod routes;
 mod sessions;
 mod settings;
 mod slow;
+mod swarms;
 mod token;
 mod versions;
 
@@ -46,6 +47,7 @@ use packs::Packs;
 use probes::Probes;
 use sessions::Sessions;
 use settings::Igmp;
+use swarms::Swarms;
 use versions::Versions;
 
 /// How often it is looked for sessions that have ended, and versions that nobody asks for any more.
@@ -69,6 +71,7 @@ struct Daemon {
     versions: Versions,
     packs: Packs,
     sessions: Sessions,
+    swarms: Swarms,
     probes: Probes,
     querying: Querying,
     counters: Counters,
@@ -108,6 +111,7 @@ pub(crate) fn run(state: &Path, config: &Path, settings: Settings, console: &Con
         probes: Probes::default(),
         querying,
         sessions: Sessions::new(settings.multicast),
+        swarms: Swarms::start(settings.bittorrent)?,
         booting,
         store,
         token,
@@ -191,6 +195,7 @@ async fn expire(daemon: Arc<Daemon>) {
     loop {
         interval.tick().await;
         daemon.forget_ended().await;
+        daemon.swarms.expire(Instant::now());
         daemon.versions.expire(Instant::now());
         daemon.look_after_members();
         let telling = Arc::clone(&daemon);

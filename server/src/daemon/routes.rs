@@ -31,7 +31,7 @@ use super::body::{Counted, FileBody};
 use super::connection::Ends;
 use super::install::scope::{Caller, foreign};
 use super::versions::blocking;
-use super::{boot, deltas, install, packs, probes};
+use super::{boot, deltas, install, packs, probes, swarms};
 
 /// Time for the body of a request to come.
 const BODY: Duration = Duration::from_secs(10);
@@ -60,6 +60,7 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
             "/manifests/{id}/files/{entry}/delta",
             post(deltas::deltas).layer(DefaultBodyLimit::max(deltas::REQUEST_BYTES)),
         )
+        .merge(swarms::routes())
         .merge(install::routes());
     let closed = Router::new()
         .nest(ROOT, routes)
@@ -69,7 +70,10 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         })
         .layer(from_fn_with_state(Arc::clone(&daemon), authorised));
     let booting = boot::router().layer(from_fn_with_state(Arc::clone(&daemon), told));
-    let open = Router::new().nest(ROOT, install::open_routes()).merge(booting);
+    let open = Router::new()
+        .nest(ROOT, install::open_routes())
+        .merge(swarms::open_routes())
+        .merge(booting);
     open.merge(closed).with_state(daemon)
 }
 
@@ -118,6 +122,8 @@ async fn status(State(daemon): Ours) -> Json<Status> {
         sessions_ended: counters.sessions_ended.get(),
         multicast_bytes_ended: counters.multicast_bytes_ended.get(),
         sessions: daemon.sessions.status(),
+        swarm_bytes_ended: daemon.swarms.bytes_ended(),
+        swarms: daemon.swarms.status(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! How the daemon is set: built-in values, then `server.toml`, then the command line, each over the one before.
 
+mod bittorrent;
 mod values;
 
 use std::fs;
@@ -18,6 +19,7 @@ use simulcast_transport::fetch::NamedInterface;
 
 use crate::boot::settings::{BootOptions, BootSettings};
 
+pub(crate) use bittorrent::{Bittorrent, BittorrentOptions};
 pub(crate) use values::{Asking, Dscp, GroupRange, PerCent, PortRange, Wait};
 
 /// The name of the file in the configuration directory.
@@ -43,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     /// How sessions are sent.
     pub(crate) multicast: Multicast,
+    /// How versions are offered by BitTorrent.
+    pub(crate) bittorrent: Bittorrent,
     /// How machines are booted.
     pub(crate) boot: BootSettings,
 }
@@ -102,6 +106,7 @@ pub(crate) enum Start {
 pub(crate) struct Overrides {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) multicast: MulticastOptions,
+    pub(crate) bittorrent: BittorrentOptions,
     pub(crate) boot: BootOptions,
 }
 
@@ -191,6 +196,7 @@ impl Settings {
             .exit(Exit::Usage)?;
         let mut settings = Self {
             boot: file.boot.clone().check()?,
+            bittorrent: file.bittorrent.check().exit(Exit::Usage)?,
             ..Self::default()
         };
         settings.take(file);
@@ -280,6 +286,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: None,
+            bittorrent: BittorrentOptions::default()
+                .check()
+                .expect("the built-in values are possible"),
             boot: BootSettings::default(),
             multicast: Multicast {
                 max_rate: None,

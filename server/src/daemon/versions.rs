@@ -227,7 +227,8 @@ impl ServedVersion {
         }
     }
 
-    fn holds(&self, chunk: &ChunkId) -> bool {
+    /// Whether a chunk is one of its own.
+    pub(super) fn holds(&self, chunk: &ChunkId) -> bool {
         let Some(table) = &self.table else { return false };
         let name = |index: &u32| table.get(*index).map(|info| info.id);
         self.by_name.binary_search_by_key(&Some(*chunk), name).is_ok()

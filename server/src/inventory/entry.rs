@@ -104,6 +104,7 @@ pub(crate) enum Finish {
 pub(crate) enum TransportKind {
     Auto,
     Multicast,
+    Bittorrent,
     Http,
 }
 

@@ -1,8 +1,9 @@
 //! Which transport runs when.
 //!
 //! With [`Choice::Auto`] multicast comes first, because its cost does not grow with the number of receivers. HTTP fetches
-//! single chunks as soon as multicast gives them up, and helps with everything when multicast does not reach this
-//! receiver, stalls, or ends with chunks missing; then both run.
+//! single chunks as soon as multicast gives them up. When multicast does not reach this receiver, stalls, or ends with
+//! chunks missing, peers bring the rest, because theirs does hardly grow either; and while they bring nothing, HTTP does.
+//! Whatever has begun goes on beside what joins it.
 
 use std::error::Error;
 use std::fmt;
@@ -12,11 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use simulcast_protocol::bittorrent::DropReason;
 use simulcast_protocol::control::SessionOffer;
 use simulcast_protocol::multicast::ChunkTable;
 
 use super::over_multicast::{MulticastError, Sign, over_multicast};
-use super::{Fetch, NamedInterface, Scope, Transport, over_http};
+use super::{Fetch, NamedInterface, Scope, SwarmError, SwarmOrder, SwarmPart, Transport, over_http};
 use crate::http::{Client, HttpError};
 use crate::multicast::Cancel;
 
@@ -33,12 +35,14 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Which transports may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// Multicast as far as it goes, HTTP for the rest.
+    /// Multicast as far as it goes, peers and HTTP for the rest.
     Auto,
     /// Multicast alone.
     Multicast,
     /// HTTP alone.
     Http,
+    /// Peers alone.
+    Bittorrent,
 }
 
 /// A fetch to be done.
@@ -53,6 +57,8 @@ pub struct Order<'a> {
     pub interface: Option<NamedInterface>,
     /// An offer of a session that was asked for earlier, so that the sender waits for this receiver.
     pub offer: Option<SessionOffer>,
+    /// What is needed to take part in the swarm; none where peers are not to be used.
+    pub swarm: Option<SwarmOrder<'a>>,
     /// Connections for HTTP: each is one thread.
     pub connections: usize,
     /// Called when something happens that people want to know. It may be called from any thread.
@@ -70,6 +76,15 @@ pub enum Notice {
     Left(MulticastError),
     /// Multicast cannot bring some chunks, and HTTP fetches them while it goes on.
     HttpRepairs,
+    /// Peers begin to help.
+    PeersHelp {
+        /// Chunks that are missing.
+        missing: u32,
+    },
+    /// Peers bring something again, and HTTP does not help any more.
+    PeersAgain,
+    /// A peer was dropped through its own fault.
+    PeerDropped(SocketAddr, DropReason),
     /// HTTP begins to help.
     HttpHelps {
         /// Chunks that are missing.
@@ -86,6 +101,9 @@ pub enum FetchError {
     /// Multicast alone was allowed, and failed.
     #[error(transparent)]
     Multicast(#[from] MulticastError),
+    /// Peers alone were allowed, and failed.
+    #[error(transparent)]
+    Swarm(#[from] SwarmError),
     /// Some chunks cannot be had; the others came.
     #[error("{count} of the chunks that are needed cannot be fetched")]
     Chunks {
@@ -102,29 +120,32 @@ impl FetchError {
         match self {
             Self::Http(error) => error.hint(),
             Self::Multicast(error) => error.hint(),
+            Self::Swarm(error) => error.hint(),
             Self::Chunks { source, .. } => source.hint(),
         }
     }
 }
 
 /// Runs transports until nothing is missing, or `fetch` is stopped. Workers take the chunks out meanwhile, and get the
-/// end when this is over.
+/// end when this is over. What is left of the part in the swarm can go on to help others.
 ///
 /// # Errors
 /// [`FetchError`]. What came before is handed to the workers.
-pub fn conduct(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
+pub fn conduct(mut order: Order<'_>, fetch: &Fetch) -> Result<Option<Arc<SwarmPart>>, FetchError> {
+    let swarm = order.swarm.take();
     let result = match order.choice {
+        Choice::Auto => all(&order, fetch, swarm),
+        Choice::Bittorrent => from_peers(&order, fetch, swarm),
+        Choice::Multicast => over_multicast(&order, fetch, &Cancel::default(), &|_| {})
+            .map(|()| None)
+            .map_err(FetchError::Multicast),
         Choice::Http => {
             fetch.missing().open(Scope::All);
-            over_connections(order, fetch)
+            over_connections(&order, fetch).map(|()| None)
         }
-        Choice::Multicast => {
-            over_multicast(order, fetch, &Cancel::default(), &|_| {}).map_err(FetchError::Multicast)
-        }
-        Choice::Auto => both(order, fetch),
     };
     fetch.no_more();
-    result?;
+    let part = result?;
     let mut failures = fetch.take_failures();
     let count = failures.len();
     match failures.pop() {
@@ -132,8 +153,20 @@ pub fn conduct(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
             count,
             source: Box::new(source),
         }),
-        None => Ok(()),
+        None => Ok(part),
     }
+}
+
+/// Peers alone.
+fn from_peers(
+    order: &Order<'_>,
+    fetch: &Fetch,
+    swarm: Option<SwarmOrder<'_>>,
+) -> Result<Option<Arc<SwarmPart>>, FetchError> {
+    let swarm = swarm.ok_or(SwarmError::NotWanted)?;
+    let part = SwarmPart::begin(order.client, &order.table, swarm)?;
+    part.run(fetch, order.notice, true, &|_| {})?;
+    Ok(Some(Arc::new(part)))
 }
 
 /// HTTP on its connections, until nothing is missing.
@@ -183,8 +216,12 @@ impl Watch {
     }
 }
 
-/// Multicast, and HTTP when it is needed.
-fn both(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
+/// Multicast, and peers and HTTP when they are needed.
+fn all(
+    order: &Order<'_>,
+    fetch: &Fetch,
+    swarm: Option<SwarmOrder<'_>>,
+) -> Result<Option<Arc<SwarmPart>>, FetchError> {
     let (cancel, watch) = (Cancel::default(), Watch::default());
     thread::scope(|scope| {
         let listening = scope.spawn(|| {
@@ -195,24 +232,59 @@ fn both(order: &Order<'_>, fetch: &Fetch) -> Result<(), FetchError> {
             watch.take(Sign::Faltered);
         });
         let watching = scope.spawn(|| {
+            // Meanwhile multicast begins: a server may have to make the hashes of an old version first.
+            let part = swarm.and_then(|swarm| take_part(order, fetch, swarm));
             if !wait_for_multicast(fetch, &watch) {
                 let missing = fetch.missing().left();
-                (order.notice)(&Notice::HttpHelps { missing });
-                fetch.missing().open(Scope::FromEnd);
+                match &part {
+                    Some(part) => over_peers(order, fetch, part, missing),
+                    None => http_helps(order, fetch, missing),
+                }
             }
+            part
         });
         let result = help(order, fetch);
-        // When HTTP has failed, multicast may still bring everything; it ends by itself if it leads nowhere.
+        // When HTTP has failed, the others may still bring everything; they end by themselves if they lead nowhere.
         listening.join().expect("it does not panic");
-        watching.join().expect("it does not panic");
-        result.or_else(|error| {
-            if fetch.missing().is_over() {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
+        let part = watching.join().expect("it does not panic");
+        match result {
+            Err(error) if !fetch.missing().is_over() => Err(error),
+            _ => Ok(part),
+        }
     })
+}
+
+/// Takes part in the swarm: what other transports bring is offered to it from now on.
+fn take_part(order: &Order<'_>, fetch: &Fetch, swarm: SwarmOrder<'_>) -> Option<Arc<SwarmPart>> {
+    let begun = SwarmPart::begin(order.client, &order.table, swarm);
+    let part = begun.inspect_err(|error| tracing::info!(error = %Chain(error), "no part in the swarm"));
+    let part = Arc::new(part.ok()?);
+    fetch.share_with(&part);
+    Some(part)
+}
+
+/// Lets HTTP fetch everything.
+fn http_helps(order: &Order<'_>, fetch: &Fetch, missing: u32) {
+    (order.notice)(&Notice::HttpHelps { missing });
+    fetch.missing().open(Scope::FromEnd);
+}
+
+/// Peers, the server's seed among them, and HTTP while they bring nothing: the bytes of either come from the same server
+/// in the end, and by way of peers they leave it once.
+fn over_peers(order: &Order<'_>, fetch: &Fetch, part: &SwarmPart, missing: u32) {
+    (order.notice)(&Notice::PeersHelp { missing });
+    let stalled = |stalled: bool| {
+        if stalled {
+            http_helps(order, fetch, fetch.missing().left());
+        } else {
+            (order.notice)(&Notice::PeersAgain);
+            fetch.missing().open(Scope::GivenUp);
+        }
+    };
+    if let Err(error) = part.run(fetch, order.notice, false, &stalled) {
+        tracing::info!(%error, "the swarm is left");
+        http_helps(order, fetch, fetch.missing().left());
+    }
 }
 
 /// HTTP for what multicast gives up, as soon as it does, and for everything once a scope is opened.
@@ -266,6 +338,9 @@ impl fmt::Display for Notice {
                 f.write_str("multicast is left: ")?;
                 write_chain(f, error)
             }
+            Self::PeersHelp { missing } => write!(f, "peers bring what is missing: {missing} chunks"),
+            Self::PeersAgain => f.write_str("peers bring chunks again; HTTP is left"),
+            Self::PeerDropped(address, reason) => write!(f, "peer {address} is left: {reason}"),
             Self::HttpRepairs => f.write_str("HTTP fetches chunks that multicast could not bring"),
             Self::HttpHelps { missing } => write!(f, "HTTP fetches what is missing: {missing} chunks"),
         }
@@ -292,4 +367,13 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
         cause = next.source();
     }
     Ok(())
+}
+
+/// The same as a value.
+struct Chain<'e>(&'e dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_chain(f, self.0)
+    }
 }

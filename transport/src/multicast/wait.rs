@@ -1,7 +1,7 @@
 //! Waiting for a socket, another thread or a deadline, whichever comes first.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,14 +44,20 @@ impl Clock {
 
 /// Wakes a thread that waits for a socket.
 #[derive(Debug)]
-pub(super) struct Waker(OwnedFd);
+pub(crate) struct Waker(OwnedFd);
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Waker {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // It fails only when 2^64 wake-ups are pending, and then the thread wakes anyway.
         _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
@@ -69,10 +75,15 @@ impl Waker {
             Err(error) => return Err(error.into()),
         }
         if fds[1].revents().contains(PollFlags::IN) {
-            let mut count = [0; 8];
-            // Nothing to read means that nobody woke us after all.
-            _ = rustix::io::read(&self.0, &mut count);
+            self.clear();
         }
         Ok(())
+    }
+
+    /// Takes note of all wake-ups so far.
+    pub(crate) fn clear(&self) {
+        let mut count = [0; 8];
+        // Nothing to read means that nobody woke us after all.
+        _ = rustix::io::read(&self.0, &mut count);
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Report {
     bytes_manifest: usize,
     /// Of the version and of an update pack.
     bytes_multicast: u64,
+    bytes_bittorrent: u64,
     bytes_http: u64,
     /// Of these, those of the update pack.
     bytes_pack: u64,
@@ -91,6 +92,7 @@ impl Report {
             summary: plan.summary(),
             bytes_manifest: aim.signed.bytes().len(),
             bytes_multicast: 0,
+            bytes_bittorrent: 0,
             bytes_http: 0,
             bytes_pack: 0,
             bytes_pack_list: 0,
@@ -132,6 +134,7 @@ impl Report {
     pub(super) fn moved(&mut self, moved: &Moved) {
         let (chunks, pack) = (&moved.chunks, &moved.pack);
         self.bytes_multicast = chunks.multicast.bytes + pack.multicast.bytes;
+        self.bytes_bittorrent = chunks.bittorrent.bytes;
         self.bytes_http = chunks.http.bytes + pack.http.bytes;
         self.bytes_pack = pack.multicast.bytes + pack.http.bytes;
         self.bytes_pack_list = moved.pack_list;
@@ -242,8 +245,9 @@ fn steps(plan: &Plan<'_>) -> Vec<Step> {
 /// For people: how many bytes came how.
 fn came(moved: &Moved) -> String {
     format!(
-        "{} by multicast, {} by HTTP, {} of it of an update pack; {} as deltas",
+        "{} by multicast, {} from peers, {} by HTTP, {} of it of an update pack; {} as deltas",
         Bytes(moved.chunks.multicast.bytes + moved.pack.multicast.bytes),
+        Bytes(moved.chunks.bittorrent.bytes),
         Bytes(moved.chunks.http.bytes + moved.pack.http.bytes),
         Bytes(moved.pack.multicast.bytes + moved.pack.http.bytes),
         Bytes(moved.delta_bytes)

@@ -67,7 +67,8 @@ impl Caller {
                 .order
                 .as_ref()
                 .is_some_and(|order| order.image.as_str() == *image && order.version.to_string() == *version),
-            (&Method::POST, ["sessions"] | ["probes"] | ["probes", _, "counts"]) => true,
+            (&Method::GET, ["manifests", _, "pieces"]) => true,
+            (&Method::POST, ["sessions"] | ["swarm"] | ["probes"] | ["probes", _, "counts"]) => true,
             _ => reports,
         }
     }
@@ -148,6 +149,9 @@ mod tests {
             (Method::GET, "/v1/key", true, true, false),
             (Method::GET, "/v1/chunks/x", true, true, false),
             (Method::POST, "/v1/sessions", true, true, false),
+            (Method::POST, "/v1/swarm", true, true, false),
+            (Method::GET, "/v1/manifests/x/pieces", true, true, false),
+            (Method::GET, "/v1/images/golden01/3/torrent", false, false, false),
             (Method::POST, "/v1/probes/1/counts", true, true, false),
             (Method::GET, "/v1/images/golden01/3/manifest", false, true, false),
             (Method::GET, "/v1/images/golden01/2/manifest", false, false, false),
