@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod counting;
 mod failure;
 pub mod interrupt;
 mod options;
@@ -44,6 +45,7 @@ mod progress;
 mod table;
 
 pub use console::Console;
+pub use counting::Counting;
 pub use failure::{Exit, Remark};
 pub use options::Options;
 pub use program::{Program, main};

@@ -96,10 +96,10 @@ fn start_installer() -> Result<Child> {
 
 /// Waits for every process that ends, until the child has.
 fn reap_until(child: &Child) {
-    let wanted = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let wanted = Pid::from_child(child);
     loop {
         match wait(WaitOptions::empty()) {
-            Ok(Some((pid, _))) if Some(pid) == wanted => return,
+            Ok(Some((pid, _))) if pid == wanted => return,
             Ok(_) | Err(Errno::INTR) => {}
             // There is no child left at all.
             Err(_) => return,
@@ -136,9 +136,7 @@ fn rescue() -> ! {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, _))) => {
                 for (_, shell) in &mut shells {
-                    let ended =
-                        |child: &Child| i32::try_from(child.id()).ok().and_then(Pid::from_raw) == Some(pid);
-                    if shell.as_ref().is_some_and(ended) {
+                    if shell.as_ref().is_some_and(|child| Pid::from_child(child) == pid) {
                         *shell = None;
                     }
                 }

@@ -1,24 +1,15 @@
 //! What several tests need.
 
 use simulcast_image::layout::plan::{Plan, Purpose};
-use simulcast_image::layout::{Content, DiskFacts, Firmware, Layout};
+use simulcast_image::layout::{DiskFacts, Firmware, Layout};
 use simulcast_image::order::Order;
 use simulcast_protocol::id::ManifestId;
 
 /// Two empty disks.
 pub(crate) fn disks() -> Vec<DiskFacts> {
     let disk = |name: &str| DiskFacts {
-        name: name.into(),
-        path: format!("/dev/{name}"),
-        bytes: 10 << 30,
-        sector: 512,
         bus: "virtio".into(),
-        model: String::new(),
-        ids: vec![],
-        rotational: false,
-        removable: false,
-        read_only: false,
-        content: Content::default(),
+        ..DiskFacts::new(name, 10 << 30)
     };
     vec![disk("vda"), disk("vdb")]
 }

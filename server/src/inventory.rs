@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use simulcast_protocol::install::{GroupName, Mac, NodeName};
 use simulcast_protocol::nodeset::{NodeSet, NodeSetError};
 
+use crate::boot::node::Uuid;
+
 pub(crate) use booting::boot_node;
 pub(crate) use edit::{Change, Edit, EditError, Subject};
 pub(crate) use effective::{Effective, Origin};
@@ -36,7 +38,7 @@ pub(crate) struct Inventory {
     groups: BTreeMap<GroupName, Placed>,
     macs: BTreeMap<Mac, NodeName>,
     addresses: BTreeMap<IpAddr, NodeName>,
-    uuids: BTreeMap<value::MachineUuid, NodeName>,
+    uuids: BTreeMap<Uuid, NodeName>,
 }
 
 /// An entry, and where it stands.

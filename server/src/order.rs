@@ -60,9 +60,6 @@ pub(crate) enum MakeError {
     /// The version.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The key cannot be read.
-    #[error("cannot read the signing key {}", .0.display())]
-    Key(PathBuf, #[source] io::Error),
     /// The installer would refuse it.
     #[error("the order of {0} would be refused")]
     Order(NodeName, #[source] OrderError),
@@ -181,19 +178,13 @@ pub(crate) fn make(
     })
 }
 
-/// Signs an order with the key of the store below `state`.
+/// Signs an order.
 ///
 /// # Errors
-/// [`MakeError::Key`], [`MakeError::Order`].
-pub(crate) fn sign(order: &Order, state: &Path) -> Result<Vec<u8>, MakeError> {
-    let path = state.join("keys").join("signing.key");
-    let secret = fs::read(&path).and_then(|bytes| {
-        let secret: Result<[u8; 32], _> = bytes.try_into();
-        secret.map_err(|_| io::Error::new(ErrorKind::InvalidData, "it has not 32 bytes"))
-    });
-    let key = SigningKey::from_bytes(&secret.map_err(|error| MakeError::Key(path, error))?);
+/// [`MakeError::Order`].
+pub(crate) fn sign(order: &Order, key: &SigningKey) -> Result<Vec<u8>, MakeError> {
     order
-        .sign(&key)
+        .sign(key)
         .map_err(|error| MakeError::Order(order.node.clone(), error))
 }
 

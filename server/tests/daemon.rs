@@ -69,7 +69,11 @@ impl Server {
     }
 
     pub(crate) fn hello(&self, mac: &str) -> (u16, Value) {
-        let hello = hello(mac);
+        self.say_hello(&hello(mac))
+    }
+
+    /// What is answered to a machine that says this.
+    pub(crate) fn say_hello(&self, hello: &Value) -> (u16, Value) {
         let (status, body) = self.ask(None, "POST /v1/install/hello", hello.to_string().as_bytes());
         (status, serde_json::from_slice(&body).unwrap())
     }

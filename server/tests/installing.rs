@@ -182,6 +182,21 @@ fn many_are_adopted_at_once_in_the_order_in_which_they_were_heard() {
 }
 
 #[test]
+fn a_uuid_that_another_node_has_is_not_given_twice_however_it_is_written() {
+    let site = cluster();
+    let server = Server::start(&site);
+    let uuid = "4c4c4544-0042-3010-8052-b4c04f4d4d32";
+    site.ok(&["node", "set", "node01", &format!("uuid={uuid}")]);
+    let mac = "52:54:00:00:00:d1";
+    let mut told = hello(mac);
+    told["dmi"]["uuid"] = json!(uuid.to_uppercase());
+    assert_eq!(server.say_hello(&told).1["you"], "unknown");
+    site.ok(&["node", "adopt", mac, "node09", "--no-install"]);
+    let shown = site.json(&["node", "show", "node[01,09]"]).to_string();
+    assert_eq!(shown.matches(uuid).count(), 1, "{shown}");
+}
+
+#[test]
 fn a_token_opens_what_its_node_needs_and_nothing_else() {
     let site = cluster();
     for (node, secret) in [("node01", "one"), ("node02", "two")] {

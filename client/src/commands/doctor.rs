@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use simulcast_cli::{Console, Exit, Remark, interrupt};
+use simulcast_cli::{Console, Counting, Exit, Remark, interrupt};
 use simulcast_node::ServerArgs;
 use simulcast_protocol::multicast::probe::verdict::{Finding, Severity, judge};
 use simulcast_protocol::multicast::probe::{Flow, ProbeOffer, Report};
@@ -30,13 +30,8 @@ struct Multicast {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// For how many seconds packets are counted
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1800), conflicts_with = "minutes")]
-    seconds: u32,
-
-    /// For how many minutes: after 5 it is known whether switches forget this machine
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=30))]
-    minutes: Option<u32>,
+    #[command(flatten)]
+    counting: Counting,
 }
 
 #[derive(Serialize)]
@@ -57,7 +52,7 @@ impl Multicast {
     fn run(&self, console: &Console) -> Result<Exit> {
         let _guard = interrupt::Guard::new();
         let client = self.server.client(console)?;
-        let seconds = self.minutes.map_or(self.seconds, |minutes| minutes * 60);
+        let seconds = self.counting.seconds();
         let begun = |offer: &ProbeOffer| {
             console.say(format_args!(
                 "counting packets to {} for {seconds} s",

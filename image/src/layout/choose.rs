@@ -194,21 +194,12 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Content;
 
     pub(super) fn disk(name: &str, gb: u64, bus: &str) -> DiskFacts {
         DiskFacts {
-            name: name.into(),
-            path: format!("/dev/{name}"),
-            bytes: gb * 1_000_000_000,
-            sector: 512,
             bus: bus.into(),
-            model: String::new(),
             ids: vec![format!("{bus}-{name}")],
-            rotational: false,
-            removable: false,
-            read_only: false,
-            content: Content::default(),
+            ..DiskFacts::new(name, gb * 1_000_000_000)
         }
     }
 

@@ -72,7 +72,7 @@ pub struct Content {
 }
 
 /// A partition that is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Extent {
     /// Its number, from 1.
@@ -93,6 +93,25 @@ pub struct Extent {
     /// What is in it: `ext4`, `swap`, `LVM2_member`.
     #[serde(default)]
     pub signature: Option<String>,
+}
+
+impl DiskFacts {
+    /// An empty disk `/dev/NAME` of so many bytes that can be written; nothing else is known of it.
+    pub fn new(name: &str, bytes: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: format!("/dev/{name}"),
+            bytes,
+            sector: usual_sector(),
+            bus: String::new(),
+            model: String::new(),
+            ids: Vec::new(),
+            rotational: false,
+            removable: false,
+            read_only: false,
+            content: Content::default(),
+        }
+    }
 }
 
 impl Content {

@@ -1,7 +1,7 @@
 //! Tests of [`super`].
 
 use super::super::plan::Purpose;
-use super::super::{Content, DiskFacts, Plan};
+use super::super::{DiskFacts, Plan};
 use super::*;
 use simulcast_protocol::id::ManifestId;
 
@@ -30,17 +30,8 @@ fn plans(layout: &Layout, firmware: Firmware) -> Plan {
     let disks: Vec<DiskFacts> = ["vda", "vdb"]
         .iter()
         .map(|name| DiskFacts {
-            name: (*name).into(),
-            path: format!("/dev/{name}"),
-            bytes: 30 << 30,
-            sector: 512,
             bus: "virtio".into(),
-            model: String::new(),
-            ids: vec![],
-            rotational: false,
-            removable: false,
-            read_only: false,
-            content: Content::default(),
+            ..DiskFacts::new(name, 30 << 30)
         })
         .collect();
     let purpose = Purpose {

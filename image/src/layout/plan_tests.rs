@@ -25,17 +25,8 @@ fn plan(layout: &Layout, disks: &[DiskFacts], firmware: Firmware) -> Result<Plan
 
 fn disk(name: &str, bytes: u64) -> DiskFacts {
     DiskFacts {
-        name: name.into(),
-        path: format!("/dev/{name}"),
-        bytes,
-        sector: 512,
         bus: "sata".into(),
-        model: String::new(),
-        ids: vec![],
-        rotational: false,
-        removable: false,
-        read_only: false,
-        content: Content::default(),
+        ..DiskFacts::new(name, bytes)
     }
 }
 
@@ -45,9 +36,9 @@ fn extent(number: u32, start: u64, bytes: u64, label: &str) -> Extent {
         start,
         bytes,
         label: Some(label.into()).filter(|label: &String| !label.is_empty()),
-        kind: None,
         id: Some(format!("id-{number}")),
         signature: Some("ext4".into()),
+        ..Extent::default()
     }
 }
 

@@ -113,7 +113,8 @@ impl Store {
         self.signing.verifying_key()
     }
 
-    pub(crate) fn signing_key(&self) -> &SigningKey {
+    /// The key that manifests and orders are signed with. It never leaves this machine.
+    pub fn signing_key(&self) -> &SigningKey {
         &self.signing
     }
 }

@@ -209,9 +209,7 @@ pub(crate) fn disk_facts(device: &BlockDevice, number_of: &dyn Fn(&str) -> Optio
         .find(|child| child.kind != "part")
         .map(|child| child.kind.clone());
     Ok(DiskFacts {
-        name: device.name.clone(),
         path: device.path.clone(),
-        bytes: device.bytes,
         sector: device.logical_sector.max(512),
         bus: bus(device),
         model: device.model.clone().unwrap_or_default().trim().to_owned(),
@@ -226,6 +224,7 @@ pub(crate) fn disk_facts(device: &BlockDevice, number_of: &dyn Fn(&str) -> Optio
             partitions,
             mark,
         },
+        ..DiskFacts::new(&device.name, device.bytes)
     })
 }
 

@@ -1,39 +1,11 @@
-//! The date of an HTTP answer (RFC 9110, IMF-fixdate), which sets the clock of a machine whose battery is empty.
+//! The date of an HTTP answer (RFC 9110), which sets the clock of a machine whose battery is empty.
 
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
+use std::time::UNIX_EPOCH;
 
 /// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`; none for anything else.
 pub(crate) fn seconds(date: &str) -> Option<i64> {
-    let words: Vec<&str> = date.split_ascii_whitespace().collect();
-    let [_, day, month, year, time, "GMT"] = words[..] else {
-        return None;
-    };
-    let number = |text: &str, least: i64, most: i64| {
-        let digits = text.len() <= 4 && text.bytes().all(|digit| digit.is_ascii_digit());
-        text.parse::<i64>()
-            .ok()
-            .filter(|number| digits && (least..=most).contains(number))
-    };
-    let month = MONTHS.iter().position(|name| *name == month)?;
-    let (day, year) = (number(day, 1, 31)?, number(year, 1970, 9999)?);
-    let clock: Vec<&str> = time.split(':').collect();
-    let [hour, minute, second] = clock[..] else {
-        return None;
-    };
-    let (hour, minute, second) = (
-        number(hour, 0, 23)?,
-        number(minute, 0, 59)?,
-        number(second, 0, 60)?,
-    );
-    // Years are counted from March, so that a leap day is the last of its year.
-    let month = i64::try_from(month).ok()? + 1;
-    let year = if month <= 2 { year - 1 } else { year };
-    let from_march = (month + 9) % 12;
-    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+    let date = httpdate::parse_http_date(date).ok()?;
+    i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub use decoder::Decoder;
 use crate::limits::PARITY;
 use crate::multicast::table::{Geometry, PARITY_SYMBOLS};
 
+/// Bytes of the unit in which the code computes, its shortest symbol: the low bytes of 32 elements, then their high bytes.
+const UNIT: usize = 64;
+
 /// All parity symbols of one chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parity {

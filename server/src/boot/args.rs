@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of all words together: with ours, less than the 2,048 that every kernel takes.
 const BYTES: usize = 1024;
@@ -14,8 +14,8 @@ const OURS: &str = "si.";
 /// say where it stops (`si.break=STEP`) and that it says everything (`si.debug`).
 ///
 /// They stand in scripts of three boot loaders, so they have only characters that mean nothing to any of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct KernelArgs(String);
 
 impl KernelArgs {
@@ -24,9 +24,14 @@ impl KernelArgs {
         &self.0
     }
 
+    /// The words one by one.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.0.split_ascii_whitespace()
+    }
+
     /// The terminals that the kernel is told of, as in `ttyS0`.
     pub(crate) fn consoles(&self) -> impl Iterator<Item = &str> {
-        let told = self.0.split(' ').filter_map(|word| word.strip_prefix("console="));
+        let told = self.words().filter_map(|word| word.strip_prefix("console="));
         told.map(|console| console.split(',').next().unwrap_or(console))
     }
 }
@@ -41,6 +46,12 @@ impl TryFrom<String> for KernelArgs {
 
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
+    }
+}
+
+impl From<KernelArgs> for String {
+    fn from(args: KernelArgs) -> Self {
+        args.0
     }
 }
 

@@ -170,13 +170,18 @@ pub(crate) fn installed(file: BootFile, root: &Path) -> Result<Option<Vec<u8>>> 
     Ok(None)
 }
 
+/// Whether a file is there with just these bytes.
+pub(crate) fn holds(path: &Path, bytes: &[u8]) -> bool {
+    fs::read(path).is_ok_and(|there| there == bytes)
+}
+
 /// Writes a file so that others see it whole or not at all. Says whether that changed anything.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
     let failed = || format!("cannot write {}", path.display());
-    if fs::read(path).is_ok_and(|there| there == bytes) {
+    if holds(path, bytes) {
         return Ok(false);
     }
     let mut name = path.file_name().with_context(failed)?.to_owned();

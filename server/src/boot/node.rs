@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use simulcast_protocol::install::{Mac, NodeName};
 
 use super::args::KernelArgs;
@@ -41,7 +42,8 @@ pub(crate) enum BootAction {
 }
 
 /// What firmware calls a machine (SMBIOS), in small letters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct Uuid(String);
 
 /// All nodes, by everything that a boot loader may ask for them by.
@@ -129,20 +131,40 @@ impl FromStr for Asking {
             let address = u32::from_str_radix(text, 16).map_err(|_| NobodyError)?;
             return Ok(Self::Address(address.into()));
         }
-        text.parse().map(Self::Machine)
+        text.parse().map(Self::Machine).map_err(|_| NobodyError)
     }
 }
 
-impl FromStr for Uuid {
-    type Err = NobodyError;
+/// A text that is no UUID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no UUID: write 32 hexadecimal digits as 8-4-4-4-12")]
+pub(crate) struct UuidError(String);
 
-    fn from_str(text: &str) -> Result<Self, NobodyError> {
+impl FromStr for Uuid {
+    type Err = UuidError;
+
+    fn from_str(text: &str) -> Result<Self, UuidError> {
         let ok = text.len() == 36
             && text.char_indices().all(|(at, c)| match at {
                 8 | 13 | 18 | 23 => c == '-',
                 _ => c.is_ascii_hexdigit(),
             });
-        ok.then(|| Self(text.to_ascii_lowercase())).ok_or(NobodyError)
+        ok.then(|| Self(text.to_ascii_lowercase()))
+            .ok_or_else(|| UuidError(text.chars().take(60).collect()))
+    }
+}
+
+impl TryFrom<String> for Uuid {
+    type Error = UuidError;
+
+    fn try_from(text: String) -> Result<Self, UuidError> {
+        text.parse()
+    }
+}
+
+impl From<Uuid> for String {
+    fn from(uuid: Uuid) -> Self {
+        uuid.0
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use simulcast_bootpackage::{INITRD, KERNEL, RECORD, Record};
 
 /// Longest name in bytes: it becomes a directory name.
@@ -23,8 +23,8 @@ const TAKEN: [&str; 1] = ["tftp"];
 
 /// The name of a mini-kernel: small letters, digits and `-`, beginning with a letter or digit. It is safe in a path, in a
 /// URL and in a boot loader's script, because nothing else can be built.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct PackageName(String);
 
 impl PackageName {
@@ -65,6 +65,12 @@ impl TryFrom<String> for PackageName {
 
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
+    }
+}
+
+impl From<PackageName> for String {
+    fn from(name: PackageName) -> Self {
+        name.0
     }
 }
 

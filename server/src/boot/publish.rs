@@ -28,33 +28,20 @@ pub(crate) fn publish(booting: &Booting, server: SocketAddr) -> Result<bool> {
     let boot = super::package::directory(booting.state());
     let tftp = files::directory(booting.state());
     let (mut pxelinux_files, mut grub_files) = (BTreeMap::new(), BTreeMap::new());
-    let mut packages: BTreeMap<_, _> = booting
-        .package(&booting.settings().package)
-        .map(|package| (package.name.clone(), package))
-        .into_iter()
-        .collect();
+    let mut packages = booting.packages();
     let everybody = nodes.iter().map(|node| {
         let by_uuid = node.uuid.clone().map(Asking::Machine);
         let by_address = node.address.map(Asking::Address);
-        let names: Vec<_> = [Some(Asking::Card(node.mac)), by_uuid, by_address]
-            .into_iter()
-            .flatten()
-            .collect();
-        (names, node.package.clone())
+        let names = [Some(Asking::Card(node.mac)), by_uuid, by_address];
+        names.into_iter().flatten().collect()
     });
     // PXELINUX waits for each name that is not there: a stranger finds the first digits of its network sooner than `default`.
     let network = booting.settings().dhcp.as_ref().map(|dhcp| dhcp.network);
-    let anybody = std::iter::once(Asking::Anybody)
+    let anybody: Vec<_> = std::iter::once(Asking::Anybody)
         .chain(network.and_then(|network| network.digits().parse().ok()))
         .collect();
-    for (names, package) in everybody.chain([(anybody, None)]) {
-        if let Some(package) = package
-            .filter(|name| !packages.contains_key(name))
-            .and_then(|name| booting.package(&name))
-        {
-            packages.insert(package.name.clone(), package);
-        }
-        let decision = booting.decide(&names[..1]);
+    for names in everybody.chain([anybody]) {
+        let decision = booting.decide(&names[..1], &mut packages);
         let say = |words: fn(&Boot<'_>) -> String| booting.say(&decision, server, words);
         for name in &names {
             pxelinux_files.insert(name.to_string(), say(pxelinux));
@@ -67,7 +54,7 @@ pub(crate) fn publish(booting: &Booting, server: SocketAddr) -> Result<bool> {
     }
     fill(&tftp.join("pxelinux.cfg"), &pxelinux_files)?;
     fill(&tftp.join("grub"), &grub_files)?;
-    for package in packages.values() {
+    for package in packages.there() {
         link(&tftp, package)?;
     }
     files::write(&boot.join(HOSTS), dhcp::hosts(&nodes).as_bytes())

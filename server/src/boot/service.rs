@@ -1,5 +1,6 @@
 //! What the daemon knows about booting, and what it decides for each machine that asks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,13 @@ pub(crate) struct Booting {
     changed: Notify,
 }
 
+/// Mini-kernels that were built, each read once however many machines boot it: for one answer, or one writing of all files.
+#[derive(Debug)]
+pub(crate) struct Packages<'a> {
+    state: &'a Path,
+    read: BTreeMap<PackageName, Option<Package>>,
+}
+
 /// What is decided for one machine; [`Booting::say`] puts it into the words of its boot loader.
 #[derive(Debug)]
 pub(crate) struct Decision {
@@ -35,6 +43,25 @@ pub(crate) struct Decision {
     mac: Option<Mac>,
     action: BootAction,
     package: Option<Package>,
+}
+
+impl Packages<'_> {
+    /// The mini-kernel of this name, if it was built and can be read.
+    pub(crate) fn get(&mut self, name: &PackageName) -> Option<Package> {
+        if let Some(known) = self.read.get(name) {
+            return known.clone();
+        }
+        let loaded = Package::load(self.state, name);
+        if let Err(error) = &loaded {
+            tracing::warn!(package = %name, error = format!("{error:#}"), "no mini-kernel; si-mkbootpackage builds it");
+        }
+        self.read.entry(name.clone()).or_insert(loaded.ok()).clone()
+    }
+
+    /// All that were asked for and are there.
+    pub(crate) fn there(&self) -> impl Iterator<Item = &Package> {
+        self.read.values().flatten()
+    }
 }
 
 impl Booting {
@@ -87,20 +114,17 @@ impl Booting {
         self.port
     }
 
-    /// The mini-kernel of this name, if it was built and can be read.
-    pub(crate) fn package(&self, name: &PackageName) -> Option<Package> {
-        match Package::load(&self.state, name) {
-            Ok(package) => Some(package),
-            Err(error) => {
-                tracing::warn!(package = %name, error = format!("{error:#}"), "no mini-kernel; si-mkbootpackage builds it");
-                None
-            }
+    /// The mini-kernels as they are now.
+    pub(crate) fn packages(&self) -> Packages<'_> {
+        Packages {
+            state: &self.state,
+            read: BTreeMap::new(),
         }
     }
 
     /// What the machine that asks should boot. Of several ways in which it says who it is, the first that is known counts;
     /// its card is told to the installer in any case.
-    pub(crate) fn decide(&self, asking: &[Asking]) -> Decision {
+    pub(crate) fn decide(&self, asking: &[Asking], packages: &mut Packages<'_>) -> Decision {
         let nodes = self.nodes();
         let node = asking.iter().find_map(|who| nodes.find(who)).cloned();
         let card = asking.iter().find_map(|who| match who {
@@ -116,7 +140,7 @@ impl Booting {
         let package = match action {
             BootAction::Local => None,
             BootAction::Install | BootAction::Rescue => {
-                self.package(wanted.unwrap_or(&self.settings.package))
+                packages.get(wanted.unwrap_or(&self.settings.package))
             }
         };
         Decision {
@@ -214,7 +238,7 @@ mod tests {
         booting.set_nodes(vec![install, sample("node02", 12, BootAction::Local)]);
         let ask = |who: &[&str]| {
             let asking: Vec<Asking> = who.iter().map(|text| text.parse().unwrap()).collect();
-            let decision = booting.decide(&asking);
+            let decision = booting.decide(&asking, &mut booting.packages());
             let name = decision.node.as_ref().map(|node| node.name.to_string());
             (name, decision.mac.map(Mac::dashed), decision.action)
         };
@@ -230,7 +254,8 @@ mod tests {
         );
         assert_eq!(ask(&["default"]), (None, None, BootAction::Install));
         let local = self::booting(directory.path(), "unknown = \"local\"\n");
-        assert_eq!(local.decide(&[Asking::Anybody]).action, BootAction::Local);
+        let decision = local.decide(&[Asking::Anybody], &mut local.packages());
+        assert_eq!(decision.action, BootAction::Local);
     }
 
     #[test]

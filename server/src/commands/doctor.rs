@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use simulcast_cli::{Console, Exit, Remark};
+use simulcast_cli::{Console, Counting, Exit, Remark};
 use simulcast_protocol::api::{PORT, Token};
 use simulcast_protocol::multicast::probe::Report;
 use simulcast_protocol::multicast::probe::verdict::{Finding, Severity, judge};
@@ -47,13 +47,8 @@ struct Multicast {
     #[arg(required = true, value_name = "NODES")]
     nodes: Vec<String>,
 
-    /// For how many seconds packets are counted
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1800), conflicts_with = "minutes")]
-    seconds: u32,
-
-    /// For how many minutes: after 5 it is known whether switches forget the nodes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=30))]
-    minutes: Option<u32>,
+    #[command(flatten)]
+    counting: Counting,
 
     /// The image server as the nodes reach it, as in http://server:9440 [default: where ssh comes from]
     #[arg(long, value_name = "URL")]
@@ -133,7 +128,7 @@ impl Multicast {
 
     /// What the node's shell does. The token comes on stdin, where nobody sees it.
     fn script(&self, console: &Console) -> Result<String> {
-        let seconds = self.minutes.map_or(self.seconds, |minutes| minutes * 60);
+        let seconds = self.counting.seconds();
         let server = match &self.server {
             Some(url) => {
                 let safe = |c: char| c.is_ascii_alphanumeric() || ":/.[]-_%".contains(c);

@@ -112,7 +112,7 @@ fn sort(
             }
         };
         let order = order::make(0, name, &effective, &source, place)?;
-        order::sign(&order, &options.state).map(drop)
+        order::sign(&order, store.signing_key()).map(drop)
     };
     let (mut ready, mut failed) = (Vec::new(), Vec::new());
     for name in names {

@@ -116,11 +116,11 @@ fn put(file: BootFile, args: &Args, address: Option<Ipv4Addr>, directory: &Path)
         return Ok(Outcome::Missing);
     };
     let path = directory.join(file.name());
-    let same = fs::read(&path).is_ok_and(|there| there == bytes);
-    if !same && !args.dry_run {
-        files::write(&path, &bytes)?;
-    }
-    Ok(if same { Outcome::Same } else { Outcome::Written })
+    let changes = match args.dry_run {
+        true => !files::holds(&path, &bytes),
+        false => files::write(&path, &bytes)?,
+    };
+    Ok(if changes { Outcome::Written } else { Outcome::Same })
 }
 
 fn show(done: &[(BootFile, Outcome)], directory: &Path, console: &Console) -> anyhow::Result<()> {

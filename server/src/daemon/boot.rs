@@ -97,7 +97,7 @@ async fn say(
     let server = server(&daemon, ends);
     let said = blocking(move || {
         let booting = &daemon.booting;
-        let decision = booting.decide(&asking);
+        let decision = booting.decide(&asking, &mut booting.packages());
         let script = booting.say(&decision, server, words);
         tracing::info!(peer = %ends.peer.ip().to_canonical(), "{decision}");
         Ok::<_, Refusal>(script)
@@ -132,7 +132,7 @@ async fn package_file(
     let name: PackageName = name.parse().map_err(|_| nothing())?;
     let booting = Arc::clone(&daemon.booting);
     let found = blocking(move || {
-        let package = booting.package(&name)?;
+        let package = booting.packages().get(&name)?;
         // A machine that was told of an earlier build asks anew, and is told of this one: half of each would not boot.
         let path = package.file(&file).filter(|_| package.id == id);
         path.map(|path| (path, id))

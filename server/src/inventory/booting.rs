@@ -14,7 +14,7 @@ pub(crate) fn boot_node(name: &NodeName, effective: &Effective, state: NodeState
     Some(BootNode {
         name: name.clone(),
         mac: entry.mac?,
-        uuid: entry.uuid.as_ref().and_then(|uuid| uuid.as_ref().parse().ok()),
+        uuid: entry.uuid.clone(),
         address: entry.address.and_then(|address| match address.ip {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
@@ -24,10 +24,7 @@ pub(crate) fn boot_node(name: &NodeName, effective: &Effective, state: NodeState
             Action::Local => BootAction::Local,
             Action::Rescue => BootAction::Rescue,
         },
-        package: entry
-            .package
-            .as_ref()
-            .and_then(|package| package.as_ref().parse().ok()),
+        package: entry.package.clone(),
         args: args.join(" ").parse().unwrap_or_default(),
     })
 }

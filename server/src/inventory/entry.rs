@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use simulcast_protocol::install::{GroupName, Mac};
 
-use super::value::{
-    Address, Console, Domain, Image, KernelArgs, LayoutName, MachineId, MachineUuid, PackageName, Prefix,
-    Text, VariableName,
-};
+use super::value::{Address, Console, Domain, Image, LayoutName, MachineId, Prefix, Text, VariableName};
+use crate::boot::args::KernelArgs;
+use crate::boot::node::Uuid;
+use crate::boot::package::PackageName;
 
 /// What a table `[node.NAME]` or `[group.NAME]` says. What it does not say comes from groups, or is as usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     pub(crate) mac: Option<Mac>,
     /// Node: what its firmware calls it (SMBIOS), by which some boot loaders ask.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) uuid: Option<MachineUuid>,
+    pub(crate) uuid: Option<Uuid>,
     /// Node: its address; the DHCP service gives it, or it is set on the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<Address>,

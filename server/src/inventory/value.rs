@@ -55,16 +55,6 @@ pub(crate) struct LayoutName(String);
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Console(String);
 
-/// The name of a mini-kernel, as `si-mkbootpackage` gives it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct PackageName(String);
-
-/// What firmware calls a machine (SMBIOS), in small letters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct MachineUuid(String);
-
 /// A DNS domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -74,11 +64,6 @@ pub(crate) struct Domain(String);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Text(String);
-
-/// Arguments of a kernel's command line, with blanks between.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct KernelArgs(String);
 
 /// The name of a variable of scripts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,26 +133,6 @@ impl FromStr for LayoutName {
     }
 }
 
-impl FromStr for PackageName {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let name = text.parse::<boot::package::PackageName>();
-        name.map(|_| Self(text.to_owned()))
-            .map_err(|_| wrong(text, "is no name of a mini-kernel"))
-    }
-}
-
-impl FromStr for MachineUuid {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let uuid = text.parse::<boot::node::Uuid>();
-        uuid.map(|uuid| Self(uuid.to_string()))
-            .map_err(|_| wrong(text, "is no UUID: write 32 hexadecimal digits as 8-4-4-4-12"))
-    }
-}
-
 impl FromStr for Console {
     type Err = ValueError;
 
@@ -216,23 +181,6 @@ impl FromStr for Text {
             )),
             false => Ok(Self(text.to_owned())),
         }
-    }
-}
-
-impl FromStr for KernelArgs {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let args = text.parse::<boot::args::KernelArgs>();
-        args.map(|args| Self(args.as_str().to_owned()))
-            .map_err(|why| wrong(text, format!("cannot be arguments of a kernel: {why}")))
-    }
-}
-
-impl KernelArgs {
-    /// The arguments one by one.
-    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
-        self.0.split_ascii_whitespace()
     }
 }
 
@@ -350,26 +298,14 @@ macro_rules! through_text {
     )*};
 }
 
-as_text!(
-    Console,
-    LayoutName,
-    PackageName,
-    MachineUuid,
-    Domain,
-    Text,
-    KernelArgs,
-    VariableName
-);
+as_text!(Console, LayoutName, Domain, Text, VariableName);
 through_text!(
     Console,
     Address,
     Image,
     LayoutName,
-    PackageName,
-    MachineUuid,
     Domain,
     Text,
-    KernelArgs,
     VariableName,
     MachineId
 );

@@ -9,10 +9,8 @@ use reed_solomon_simd::engine::tables::{self, ExpLog};
 use reed_solomon_simd::engine::{GF_MODULUS, GfElement};
 use reed_solomon_simd::{Error, ReedSolomonEncoder};
 
+use super::UNIT;
 use crate::limits::PARITY;
-
-/// Bytes of the shortest symbol that the code takes: the low bytes of 32 elements, then their high bytes.
-const UNIT: usize = 64;
 
 /// Source symbols of a chunk from which on the above holds: with fewer the code exchanges the places of source and parity.
 pub(super) const SOURCES_MIN: usize = PARITY / 2 + 1;

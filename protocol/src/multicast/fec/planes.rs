@@ -10,10 +10,9 @@ use std::sync::LazyLock;
 use reed_solomon_simd::engine::GfElement;
 use reed_solomon_simd::engine::tables;
 
+use super::UNIT;
 use super::cauchy::times;
 
-/// Bytes of the unit in which the code computes: the low bytes of 32 elements, then their high bytes.
-const UNIT: usize = 64;
 /// Bits of an element.
 const BITS: usize = 16;
 /// Planes of which all sums are in the table.

@@ -8,6 +8,7 @@ use simulcast_cli::{Console, Exit, Remark};
 use simulcast_protocol::install::{GroupName, Mac, NodeName, NodeState};
 
 use super::super::nodes::{self, DryRun, usage};
+use crate::boot::node::Uuid;
 use crate::inventory::{Change, Edit, Inventory};
 use crate::state::{State, Unknown};
 use crate::text::now;
@@ -195,17 +196,12 @@ fn adopt(
 ) -> Result<()> {
     let mut all = vec![nodes::card(machine.mac)?];
     let uuid = Change::set_to("uuid", &machine.hello.dmi.uuid).ok();
-    let shared = |node: &crate::inventory::Placed| {
-        node.entry
-            .uuid
-            .as_ref()
-            .map(|uuid| uuid.as_ref() == machine.hello.dmi.uuid)
-    };
+    let own = machine.hello.dmi.uuid.parse::<Uuid>().ok();
     let taken = edit
         .before()
         .nodes()
         .iter()
-        .any(|(other, node)| other != name && shared(node) == Some(true));
+        .any(|(other, node)| other != name && own.is_some() && node.entry.uuid == own);
     all.extend(uuid.filter(|_| !taken));
     all.extend_from_slice(changes);
     let subject = nodes::node(name);

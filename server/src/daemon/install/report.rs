@@ -82,7 +82,7 @@ impl Daemon {
             };
             let number = install.state.next_order()?;
             let order = order::make(number, &node, &effective, &source, place)?;
-            let bytes = order::sign(&order, daemon.store.root())?;
+            let bytes = order::sign(&order, daemon.store.signing_key())?;
             tracing::info!(%node, order = number, image = %served.reference(), "a node gets its order");
             let new = NewOrder {
                 number,
