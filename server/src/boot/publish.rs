@@ -37,7 +37,7 @@ pub(crate) fn publish(booting: &Booting, server: SocketAddr) -> Result<bool> {
     });
     // PXELINUX waits for each name that is not there: a stranger finds the first digits of its network sooner than `default`.
     let network = booting.settings().dhcp.as_ref().map(|dhcp| dhcp.network);
-    let anybody = std::iter::once(Asking::Anybody)
+    let anybody: Vec<_> = std::iter::once(Asking::Anybody)
         .chain(network.and_then(|network| network.digits().parse().ok()))
         .collect();
     for names in everybody.chain([anybody]) {
