@@ -8,6 +8,7 @@ mod daemon;
 mod extras;
 mod files;
 mod golden;
+mod inside;
 mod inventory;
 mod order;
 mod push;
@@ -15,6 +16,7 @@ mod remote;
 mod state;
 mod store;
 mod text;
+mod throttle;
 mod view;
 
 use std::process::ExitCode;

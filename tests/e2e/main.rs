@@ -7,6 +7,8 @@
 
 mod api;
 mod cache;
+mod capture;
+mod chroot;
 mod doctor;
 mod edge;
 mod faults;

@@ -42,6 +42,12 @@ pub const DEFAULT_LIST: &str = include_str!("default.exclude");
 /// Where [`DEFAULT_LIST`] comes from, as decisions and errors name it.
 pub const DEFAULT_ORIGIN: &str = "default.exclude";
 
+/// What a backup of one machine, with its identity, leaves alone.
+pub const REPLICANT_LIST: &str = include_str!("replicant.exclude");
+
+/// Where [`REPLICANT_LIST`] comes from.
+pub const REPLICANT_ORIGIN: &str = "replicant.exclude";
+
 /// Which end of a transfer asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
