@@ -38,10 +38,15 @@ pub(crate) struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     /// Makes the machines, whose namespaces last as long as `lab`.
     pub(crate) fn new(stage: &'a Stage, lab: &Run) -> Result<Self> {
+        Self::of(stage, lab, NODES)
+    }
+
+    /// The same with another number of nodes.
+    pub(crate) fn of(stage: &'a Stage, lab: &Run, nodes: u8) -> Result<Self> {
         let network = Network::new(lab, Snooping::Off)?;
         let server = network.join("server", 1)?;
         let golden = network.join("golden01", 10)?;
-        let nodes = (1..=NODES)
+        let nodes = (1..=nodes)
             .map(|n| network.join(&format!("node{n:02}"), 10 + n))
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -126,10 +131,20 @@ impl<'a> Fleet<'a> {
         name: &str,
         command: impl Fn(&Namespace) -> Result<Command>,
     ) -> Result<Vec<Running>> {
+        self.start_on(name, &self.nodes, command)
+    }
+
+    /// The same on some of them.
+    pub(crate) fn start_on(
+        &self,
+        name: &str,
+        nodes: &[Namespace],
+        command: impl Fn(&Namespace) -> Result<Command>,
+    ) -> Result<Vec<Running>> {
         let logs = self.stage.logs()?;
         let start =
             |node: &Namespace| measure::start(&format!("{}-{name}", node.name()), &mut command(node)?, &logs);
-        self.nodes.iter().map(start).collect()
+        nodes.iter().map(start).collect()
     }
 
     /// Starts rsync's daemon on a machine, giving `tree` as module `tree`, and waits until it answers.

@@ -17,6 +17,7 @@ mod measure;
 mod memory;
 mod multicast;
 mod order;
+mod packs;
 mod recapture;
 mod sample;
 mod stage;
@@ -58,6 +59,8 @@ struct Arguments {
     #[command(flatten)]
     order: order::OrderArguments,
     #[command(flatten)]
+    packs: packs::PackArguments,
+    #[command(flatten)]
     wire: wire::WireArguments,
     /// Not for people: this program as one end of a session.
     #[command(subcommand)]
@@ -83,6 +86,8 @@ enum Bench {
     Stages,
     /// Four nodes to the next version, against rsync.
     Update,
+    /// One node and eight to the next version by an update pack, against rsync.
+    Packs,
     /// Peak memory of every program, with a file of 20 GiB.
     Memory,
 }
@@ -107,6 +112,10 @@ impl Bench {
             Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
             Self::Stages => return wire::run_stages(samples),
             Self::Update => (update::TITLE, update::run_bench(stage()?, samples)),
+            Self::Packs => (
+                packs::TITLE,
+                packs::run_bench(stage()?, &arguments.packs, samples),
+            ),
             Self::Memory => (memory::TITLE, memory::run_bench(stage()?, samples)),
         };
         println!("{}", figure::table(title, &rows?));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use simulcast_cli::Console;
 use simulcast_image::apply::{ApplyError, Writer};
 use simulcast_image::fs;
@@ -15,7 +15,7 @@ use simulcast_image::pack::{Receiver, Recipe, SignedPack};
 use simulcast_protocol::id::ManifestId;
 use simulcast_transport::http::Client;
 
-use super::transfer::{Goods, Taker, bring};
+use super::transfer::{Failure, Goods, Taker, bring};
 use super::{Delivery, Invitation, ServerArgs, Transferred};
 
 /// How long a node waits for a pack that is being made. Longer than the server takes for a usual image; after it the chunks
@@ -119,7 +119,14 @@ impl<'i> OfferedPack<'i> {
                 "files changed while they were updated; their chunks are fetched"
             );
         }
-        brought.context("cannot use the update pack")
+        match brought {
+            Ok(transferred) => Ok(transferred),
+            Err(Failure::Write(error)) => Err(error),
+            Err(Failure::Fetch(error)) => {
+                tracing::info!(error = %format!("{error:#}"), "the rest comes in chunks of the version");
+                Ok(Transferred::default())
+            }
+        }
     }
 
     fn goods(&self, to: &Manifest) -> Goods {

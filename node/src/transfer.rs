@@ -154,6 +154,23 @@ pub struct Transferred {
     pub elapsed: Duration,
 }
 
+/// Why not everything was brought.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It could not be fetched; it may be had otherwise.
+    Fetch(anyhow::Error),
+    /// It could not be written.
+    Write(anyhow::Error),
+}
+
+impl Failure {
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Fetch(error) | Self::Write(error) => error,
+        }
+    }
+}
+
 /// Is told how far a transfer is, after every chunk and by several threads.
 pub type Seen<'a> = &'a (dyn Fn(&Amount) + Sync);
 
@@ -189,6 +206,7 @@ pub fn transfer_seen(
         console,
         seen,
     )
+    .map_err(Failure::into_error)
 }
 
 /// Fetches the chunks of `goods` for which `missing` says so, and has `taker` take them.
@@ -199,7 +217,7 @@ pub(super) fn bring<T: Taker>(
     missing: &[bool],
     console: &Console,
     seen: Seen<'_>,
-) -> Result<Transferred> {
+) -> Result<Transferred, Failure> {
     let Delivery {
         client,
         server,
@@ -221,9 +239,11 @@ pub(super) fn bring<T: Taker>(
     let lens: Vec<u32> = goods.chunks.iter().map(|chunk| chunk.len).collect();
     // Only versions have torrents.
     let torrent = server.may_use_peers() && goods.id == signed.id;
+    let table = ChunkTable::new(goods.id, goods.chunks).context("cannot fetch this version");
+    let table = table.map_err(Failure::Fetch)?;
     let order = Order {
         client: &client,
-        table: Arc::new(ChunkTable::new(goods.id, goods.chunks).context("cannot fetch this version")?),
+        table: Arc::new(table),
         choice: server.transport.into(),
         interface: server.interface.clone(),
         offer: invitation.and_then(Invitation::fresh),
@@ -249,13 +269,15 @@ pub(super) fn bring<T: Taker>(
     });
     // What the target refused stopped the transports, whose complaints would only hide it.
     if let Some(error) = written {
-        return Err(error).hint("when the target is in order, start again");
+        let advised = Err(error).hint("when the target is in order, start again");
+        return advised.map_err(Failure::Write);
     }
     let part = match conducted {
         Ok(part) => part,
         Err(error) => {
             let hint = error.hint();
-            return Err(error).context("not everything could be fetched").hint(hint);
+            let advised = Err(error).context("not everything could be fetched").hint(hint);
+            return advised.map_err(Failure::Fetch);
         }
     };
     if let (Some(helping), Some(part)) = (helping, part) {

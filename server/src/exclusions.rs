@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use simulcast_image::filter::{DEFAULT_LIST, DEFAULT_ORIGIN, ExclusionList, FilterError};
+use simulcast_image::filter::{
+    DEFAULT_LIST, DEFAULT_ORIGIN, ExclusionList, FilterError, REPLICANT_LIST, REPLICANT_ORIGIN,
+};
 use simulcast_protocol::exclusion::{EXCLUSION_BYTES, ListText, NodeLists};
 use simulcast_protocol::install::NodeName;
 use simulcast_protocol::name::ImageName;
@@ -137,6 +139,14 @@ pub(crate) fn shipped() -> ListText {
     ListText {
         origin: DEFAULT_ORIGIN.to_owned(),
         text: DEFAULT_LIST.to_owned(),
+    }
+}
+
+/// The shipped list for backups of one machine, as it travels.
+pub(crate) fn of_replicants() -> ListText {
+    ListText {
+        origin: REPLICANT_ORIGIN.to_owned(),
+        text: REPLICANT_LIST.to_owned(),
     }
 }
 

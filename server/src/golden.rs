@@ -8,6 +8,8 @@
     reason = "the runner of external programs is in the crate that touches disks, which the server does not link; ssh is the one program that it runs"
 )]
 
+mod script;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read};
@@ -16,6 +18,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow, bail};
+
+use script::{AgentPlace, HOOK_FAILED, NO_SNAPSHOT};
+
+pub(crate) use script::{SNAPSHOT, Surroundings};
 
 /// Where our agent is kept on a golden client that has none installed. The default exclusion list leaves it out.
 pub(crate) const PLACE: &str = "/var/lib/simulcast/agent";
@@ -80,16 +86,13 @@ impl Golden {
     }
 
     /// Starts the installed agent, or the one that we copied earlier.
-    pub(crate) fn start(&self) -> anyhow::Result<(Agent, Streams)> {
-        self.run(&format!(
-            "if command -v si-agent >/dev/null 2>&1; then exec si-agent; \
-             elif [ -x {PLACE}/si-client ]; then exec {PLACE}/si-client agent; else exit {NO_AGENT}; fi"
-        ))
+    pub(crate) fn start(&self, surroundings: &Surroundings) -> anyhow::Result<(Agent, Streams)> {
+        self.run(&surroundings.script(AgentPlace::Installed))
     }
 
     /// Starts the agent that we copied.
-    pub(crate) fn start_copied(&self) -> anyhow::Result<(Agent, Streams)> {
-        self.run(&format!("exec {PLACE}/si-client agent"))
+    pub(crate) fn start_copied(&self, surroundings: &Surroundings) -> anyhow::Result<(Agent, Streams)> {
+        self.run(&surroundings.script(AgentPlace::Copied))
     }
 
     /// Copies our agent over. It replaces an older one of ours.
@@ -175,6 +178,11 @@ impl Ended {
         match self.code {
             Some(0) => Ok(()),
             Some(NO_CONNECTION) => Err(anyhow!("cannot reach {host} by ssh: {}", self.talk)),
+            Some(HOOK_FAILED) => Err(anyhow!(
+                "a script before the capture failed on {host}: {}",
+                self.talk
+            )),
+            Some(NO_SNAPSHOT) => Err(anyhow!("there is no snapshot on {host}: {}", self.talk)),
             Some(code) => Err(anyhow!(
                 "the agent on {host} ended with exit code {code}: {}",
                 self.talk

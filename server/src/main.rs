@@ -9,6 +9,7 @@ mod exclusions;
 mod extras;
 mod files;
 mod golden;
+mod inside;
 mod inventory;
 mod names;
 mod order;
@@ -17,6 +18,7 @@ mod remote;
 mod state;
 mod store;
 mod text;
+mod throttle;
 mod view;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 
 mod checkout;
 mod daemon;
+mod debootstrap;
 mod faults;
 mod harness;
 mod images;

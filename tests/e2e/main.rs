@@ -8,6 +8,8 @@
 mod api;
 mod bittorrent;
 mod cache;
+mod capture;
+mod chroot;
 mod crash;
 mod doctor;
 mod edge;

@@ -1,11 +1,14 @@
 //! `si-agent`.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, BufWriter};
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, bail};
 use simulcast_cli::{Console, Exit};
 use simulcast_image::capture::{AgentOptions, CAPTURE_PROTOCOL, serve_capture};
+use simulcast_system::facts::MachineFacts;
 use simulcast_system::machine;
 
 use crate::mounted::closed;
@@ -46,6 +49,7 @@ impl Args {
         let to = BufWriter::with_capacity(BUFFER, io::stdout());
         let mut facts =
             machine::describe(&console.options().config).context("cannot find out about this machine")?;
+        refresh(&mut facts);
         facts.insert("agent".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let options = AgentOptions {
             threads,
@@ -53,5 +57,17 @@ impl Args {
         };
         serve_capture(from, to, facts, closed, &options).context("cannot serve the capture")?;
         Ok(Exit::Done)
+    }
+}
+
+/// Where the machine was recorded, its disks as they are now count: they may have changed since. Tools that are missing leave
+/// the record as it is.
+fn refresh(facts: &mut BTreeMap<String, String>) {
+    let Some(record) = facts.get_mut("machine") else {
+        return;
+    };
+    let now = MachineFacts::read(Path::new("/")).ok();
+    if let Some(now) = now.and_then(|now| serde_json::to_string_pretty(&now).ok()) {
+        *record = now + "\n";
     }
 }

@@ -51,6 +51,11 @@ pub const DEFAULT_ORIGIN: &str = "default.exclude";
 
 /// What every update leaves alone besides.
 const UPDATE_LIST: &str = include_str!("update.exclude");
+/// What a backup of one machine, with its identity, leaves alone.
+pub const REPLICANT_LIST: &str = include_str!("replicant.exclude");
+
+/// Where [`REPLICANT_LIST`] comes from.
+pub const REPLICANT_ORIGIN: &str = "replicant.exclude";
 
 /// Which end of a transfer asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

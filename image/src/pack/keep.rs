@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::limits::PACK_BYTES;
 
-use super::{Pack, PackError, SignedPack};
+use super::{Pack, PackError, SIGNATURE_BYTES, SignedPack};
 use crate::manifest::SignedManifest;
 use crate::store::{Store, StoreError, replace_file, try_lock};
 
@@ -40,6 +40,29 @@ impl Store {
         opened
             .map(Some)
             .map_err(|source| StoreError::Pack { path, source })
+    }
+
+    /// From which version, or set of versions, to which the pack with this identity leads; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn find_pack(&self, id: &ManifestId) -> Result<Option<(ManifestId, ManifestId)>, StoreError> {
+        for path in self.pack_files()? {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let ends = name.split_once('-').map(|(from, to)| (from.parse(), to.parse()));
+            if let Some((Ok(from), Ok(to))) = ends
+                && let Some(bytes) = read(&path)?
+                && bytes
+                    .get(SIGNATURE_BYTES..)
+                    .is_some_and(|list| ManifestId::of(list) == *id)
+            {
+                return Ok(Some((from, to)));
+            }
+        }
+        Ok(None)
     }
 
     /// Protects a pack while it is sent; `None` when there is none any more.

@@ -15,6 +15,7 @@ mod apply;
 mod basis;
 mod codec;
 mod difference;
+mod draft;
 mod keep;
 mod make;
 mod verify;

@@ -251,6 +251,9 @@ fn the_same_versions_give_the_same_pack_and_it_is_kept() {
         .unwrap()
         .unwrap();
     assert_eq!(kept.bytes(), one.bytes());
+    let way = (site.versions[1].id, site.versions[2].id);
+    assert_eq!(site.store.find_pack(&one.id).unwrap(), Some(way));
+    assert_eq!(site.store.find_pack(&way.0).unwrap(), None);
     assert!(
         site.store
             .pack(&site.versions[0].id, &site.versions[2])

@@ -12,6 +12,9 @@ use simulcast_protocol::limits::CHUNK_STORED_BYTES;
 
 use super::StoreError;
 
+/// Numbers of files in `incoming/`: one process may have a store open several times, and its id is in their names.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
 /// Keeps chunks by name.
 pub trait ChunkStore: Send + Sync {
     /// The bytes of a chunk, unchecked: whoever uses them checks them against the name.
@@ -45,7 +48,6 @@ pub struct DirectoryChunks {
     root: PathBuf,
     /// Chunks in `incoming/`, with the file that holds each.
     pending: Mutex<Vec<(ChunkId, PathBuf)>>,
-    written: AtomicU64,
 }
 
 impl DirectoryChunks {
@@ -53,7 +55,6 @@ impl DirectoryChunks {
         Self {
             root,
             pending: Mutex::default(),
-            written: AtomicU64::new(0),
         }
     }
 
@@ -120,7 +121,7 @@ impl ChunkStore for DirectoryChunks {
         if self.len(id)? == Some(bytes.len() as u64) {
             return Ok(());
         }
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming().join(format!("{}.{number}", std::process::id()));
         File::create(&path)
             .and_then(|mut file| file.write_all(bytes))

@@ -59,6 +59,11 @@ impl Store {
             .join(version.to_string())
     }
 
+    /// Where an image's tree is made to be changed. Whoever makes one looks after it.
+    pub fn tree_path(&self, image: &ImageName) -> PathBuf {
+        self.image_directory(image).join("tree")
+    }
+
     /// All images that have a version, by name.
     ///
     /// # Errors

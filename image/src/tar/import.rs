@@ -1,6 +1,7 @@
 //! A tar archive becomes the next version of an image.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 
@@ -10,8 +11,10 @@ use simulcast_protocol::limits::{HOLES, PART_BYTES};
 
 use super::TarError;
 use super::member::{Member, What};
+use super::oci;
 use super::read::Archive;
 use super::tree::{Names, Tree};
+use super::unpack::Unpacked;
 use crate::capture::{
     Import, PackReport, PackSink, Packed, Packer, ScannedContent, ScannedKind, VersionBuilder, abandon,
     with_packer,
@@ -55,11 +58,47 @@ pub fn import_tar(
     excluded: &dyn Fn(&[u8], bool) -> bool,
     progress: &dyn Fn(u64),
 ) -> Result<(StoredVersion, TarReport), TarError> {
+    take(store, import, excluded, progress, |intake| {
+        intake.archive(input).map(drop)
+    })
+}
+
+/// Makes the container image in the archive `file` the next version of an image: the one called `tag`, or the only one. Its
+/// layers are taken one over the other, with the whiteouts of the OCI image specification.
+///
+/// # Errors
+/// [`TarError`]; [`TarError::Oci`] when there is no such image, or a digest is wrong.
+pub fn import_oci(
+    store: &Store,
+    file: &File,
+    tag: Option<&str>,
+    import: Import,
+    excluded: &dyn Fn(&[u8], bool) -> bool,
+    progress: &dyn Fn(u64),
+) -> Result<(StoredVersion, TarReport), TarError> {
+    let layers = oci::layers(file, tag)?;
+    take(store, import, excluded, progress, |intake| {
+        for layer in &layers {
+            intake.tree.next_layer();
+            let unpacked = Unpacked::new(layer.open(file)).map_err(TarError::Read)?;
+            intake.archive(unpacked)?.into_inner().finish()?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes a version of what `feed` takes in.
+fn take(
+    store: &Store,
+    import: Import,
+    excluded: &dyn Fn(&[u8], bool) -> bool,
+    progress: &dyn Fn(u64),
+    feed: impl FnOnce(&mut Intake<'_, '_>) -> Result<(), TarError>,
+) -> Result<(StoredVersion, TarReport), TarError> {
     let builder = VersionBuilder::begin(store, &import.image)?;
     let sink = Lift(builder.trusted());
     let fed = with_packer(&sink, import.level, import.threads, |packer| {
         let mut intake = Intake {
-            archive: Archive::new(input),
             tree: Tree::new(import.created),
             contents: Contents {
                 builder: &builder,
@@ -71,10 +110,7 @@ pub fn import_tar(
             progress,
             report: TarReport::default(),
         };
-        while let Some(member) = intake.archive.next()? {
-            intake.member(member)?;
-        }
-        intake.archive.drain()?;
+        feed(&mut intake)?;
         Ok((intake.tree.into_entries(), intake.report))
     });
     drop(sink);
@@ -91,8 +127,7 @@ pub fn import_tar(
     }
 }
 
-struct Intake<'a, 's, R> {
-    archive: Archive<R>,
+struct Intake<'a, 's> {
     tree: Tree,
     contents: Contents<'a, 's>,
     excluded: &'a dyn Fn(&[u8], bool) -> bool,
@@ -108,8 +143,18 @@ struct Contents<'a, 's> {
     buffer: Vec<u8>,
 }
 
-impl<R: Read> Intake<'_, '_, R> {
-    fn member(&mut self, member: Member) -> Result<(), TarError> {
+impl Intake<'_, '_> {
+    /// Takes all members of an archive, and gives back what it was read from.
+    fn archive<R: Read>(&mut self, input: R) -> Result<R, TarError> {
+        let mut archive = Archive::new(input);
+        while let Some(member) = archive.next()? {
+            self.member(&mut archive, member)?;
+        }
+        archive.drain()?;
+        Ok(archive.into_input())
+    }
+
+    fn member<R: Read>(&mut self, archive: &mut Archive<R>, member: Member) -> Result<(), TarError> {
         let Member {
             path,
             what,
@@ -122,6 +167,9 @@ impl<R: Read> Intake<'_, '_, R> {
             return Ok(());
         }
         let names = Names::of(&path)?;
+        if self.tree.whiteout(&names) {
+            return Ok(());
+        }
         let directory = matches!(what, What::Directory);
         if !names.names.is_empty() && (self.excluded)(&names.path(), directory) {
             self.report.excluded += 1;
@@ -142,7 +190,7 @@ impl<R: Read> Intake<'_, '_, R> {
                     Shown(&target).to_string(),
                 ));
             }
-            What::File { size, extents } => ScannedKind::File(self.content(size, extents)?),
+            What::File { size, extents } => ScannedKind::File(self.content(archive, size, extents)?),
             What::Symlink(target) => ScannedKind::Symlink(target.into()),
             What::CharDevice(device) => ScannedKind::CharDevice(device),
             What::BlockDevice(device) => ScannedKind::BlockDevice(device),
@@ -153,7 +201,12 @@ impl<R: Read> Intake<'_, '_, R> {
     }
 
     /// Reads a file's data part by part.
-    fn content(&mut self, size: u64, extents: Option<Vec<Range<u64>>>) -> Result<ScannedContent, TarError> {
+    fn content<R: Read>(
+        &mut self,
+        archive: &mut Archive<R>,
+        size: u64,
+        extents: Option<Vec<Range<u64>>>,
+    ) -> Result<ScannedContent, TarError> {
         self.report.files += 1;
         let whole = || std::iter::once(0..size).collect();
         let holes = extents
@@ -179,8 +232,7 @@ impl<R: Read> Intake<'_, '_, R> {
                     self.contents.buffer[used..index(from)].fill(0);
                 }
                 used = index(to);
-                self.archive
-                    .read_data(&mut self.contents.buffer[index(from)..used])?;
+                archive.read_data(&mut self.contents.buffer[index(from)..used])?;
                 self.report.bytes_read += to - from;
                 if extent.end > end {
                     break;

@@ -1,4 +1,4 @@
-//! Tar archives: import as the next version of an image, and export of a version.
+//! Tar archives: import as the next version of an image, also of container images in one, and export of a version.
 //!
 //! Read are the formats that are in use: the first tar, POSIX ustar and pax, GNU with its long names and sparse files
 //! in all four of its ways. Written is pax, because nothing else has room for nanoseconds, extended attributes and
@@ -15,14 +15,18 @@ mod export;
 mod hostile_tests;
 mod import;
 mod member;
+mod oci;
+#[cfg(test)]
+mod oci_tests;
 mod pax;
 mod read;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unpack;
 
 pub use export::{ExportReport, export_tar};
-pub use import::{TarReport, import_tar};
+pub use import::{TarReport, import_oci, import_tar};
 
 use std::io;
 
@@ -63,6 +67,9 @@ pub enum TarError {
         "member {0} of the archive is a hard link to {1}, which does not stand before it or was excluded"
     )]
     Link(String, String),
+    /// A container image in an archive cannot be taken.
+    #[error("this is no container image that can be imported: {0} {1}")]
+    Oci(&'static str, String),
     /// More members than a version holds.
     #[error("the archive has more paths than a version can hold (16 million): exclude some")]
     TooMany,

@@ -45,6 +45,11 @@ impl<R: Read> Archive<R> {
         }
     }
 
+    /// What it was read from.
+    pub(super) fn into_input(self) -> R {
+        self.input
+    }
+
     /// The next member; `None` at the end of the archive. What was not read of the last one is skipped.
     pub(super) fn next(&mut self) -> Result<Option<Member>, TarError> {
         let mut pax = self.global.clone();

@@ -1,6 +1,6 @@
 //! The tree that an archive's members make, in whatever order they come: parents after children, a path twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use simulcast_protocol::limits::{DEPTH, ENTRIES, NAME_BYTES};
 
@@ -19,6 +19,8 @@ pub(super) struct Tree {
     inodes: Vec<Inode>,
     /// When missing directories are made.
     now: Timestamp,
+    /// Paths that the present layer has, and the directories above them; `None` for what has no layers.
+    layer: Option<HashSet<Vec<u8>>>,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,82 @@ impl Tree {
             dirs: vec![Dir::made(now)],
             inodes: Vec::new(),
             now,
+            layer: None,
+        }
+    }
+
+    /// What comes now lies over what came before.
+    pub(super) fn next_layer(&mut self) {
+        self.layer = Some(HashSet::new());
+    }
+
+    /// Takes a whiteout (OCI image specification, "Whiteouts"): what it hides of the layers below goes, what the present layer has
+    /// stays, whichever comes first. False for a member that is none.
+    pub(super) fn whiteout(&mut self, names: &Names<'_>) -> bool {
+        let Some((name, above)) = names.names.split_last() else {
+            return false;
+        };
+        let Some(hidden) = name.strip_prefix(b".wh.").filter(|_| self.layer.is_some()) else {
+            return false;
+        };
+        let Some(parent) = self.directory_at(above) else {
+            return true;
+        };
+        if hidden == b".wh..opq" {
+            self.keep_own(parent, above.join(&b'/'));
+        } else if !hidden.is_empty() && !hidden.starts_with(b".wh.") {
+            let path = [above, &[hidden]].concat().join(&b'/');
+            let own = self.layer.as_ref().is_some_and(|layer| layer.contains(&path));
+            match self.dirs[parent].children.get(hidden) {
+                Some(&Child::Dir(dir)) if own => self.keep_own(dir, path),
+                _ if own => {}
+                _ => drop(self.dirs[parent].children.remove(hidden)),
+            }
+        }
+        true
+    }
+
+    /// Leaves in a directory only what the present layer has.
+    fn keep_own(&mut self, dir: usize, path: Vec<u8>) {
+        let mut open = vec![(dir, path)];
+        while let Some((dir, path)) = open.pop() {
+            let Some(layer) = &self.layer else { return };
+            let below = |name: &[u8]| match path.is_empty() {
+                true => name.to_vec(),
+                false => [&path, &b"/"[..], name].concat(),
+            };
+            self.dirs[dir].children.retain(|name, child| {
+                let path = below(name);
+                let own = layer.contains(&path);
+                if let (true, &mut Child::Dir(dir)) = (own, child) {
+                    open.push((dir, path));
+                }
+                own
+            });
+        }
+    }
+
+    /// The directory at a path, if there is one.
+    fn directory_at(&self, names: &[&[u8]]) -> Option<usize> {
+        let mut at = 0;
+        for name in names {
+            match self.dirs[at].children.get(*name) {
+                Some(&Child::Dir(dir)) => at = dir,
+                _ => return None,
+            }
+        }
+        Some(at)
+    }
+
+    /// Notes that the present layer has a path.
+    fn own(&mut self, names: &Names<'_>) {
+        if let Some(layer) = &mut self.layer {
+            // The directories above are its own as soon as one thing in them is.
+            for depth in (1..=names.names.len()).rev() {
+                if !layer.insert(names.names[..depth].join(&b'/')) && depth < names.names.len() {
+                    break;
+                }
+            }
         }
     }
 
@@ -102,6 +180,7 @@ impl Tree {
             self.dirs[0].meta = meta;
             return Ok(());
         };
+        self.own(names);
         let parent = self.enter(above, names)?;
         match self.dirs[parent].children.get(*name) {
             Some(&Child::Dir(dir)) => self.dirs[dir].meta = meta,
@@ -180,6 +259,7 @@ impl Tree {
             .names
             .split_last()
             .ok_or_else(|| TarError::member(b"/", "is the root and yet no directory"))?;
+        self.own(names);
         let parent = self.enter(above, names)?;
         self.dirs[parent]
             .children
@@ -212,14 +292,7 @@ impl Tree {
 
     fn find(&self, names: &Names<'_>) -> Option<usize> {
         let (name, above) = names.names.split_last()?;
-        let mut at = 0;
-        for name in above {
-            match self.dirs[at].children.get(*name) {
-                Some(&Child::Dir(dir)) => at = dir,
-                _ => return None,
-            }
-        }
-        match self.dirs[at].children.get(*name) {
+        match self.dirs[self.directory_at(above)?].children.get(*name) {
             Some(&Child::Inode(inode)) => Some(inode),
             _ => None,
         }

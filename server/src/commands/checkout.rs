@@ -54,7 +54,8 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
     if !rustix::process::geteuid().is_root() {
         console.warn("not running as root: owners, devices and most extended attributes cannot be set");
     }
-    let (found, report) = check_out(&store, &version, &args, console).with_context(failed)?;
+    let (found, report) =
+        check_out(&store, &version, &args.directory, threads(args.threads), console).with_context(failed)?;
     warn_of_limits(&report, console);
     let manifest = &version.signed.manifest;
     if console.json() {
@@ -79,10 +80,12 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn check_out(
+/// Writes a version into a directory, or what lacks of it; says what was there already.
+pub(super) fn check_out(
     store: &Store,
     version: &StoredVersion,
-    args: &Args,
+    directory: &Path,
+    threads: usize,
     console: &Console,
 ) -> anyhow::Result<(u64, InstallReport)> {
     let manifest = &version.signed.manifest;
@@ -92,22 +95,21 @@ fn check_out(
             return Err(lost(store, chunk.handle.id));
         }
     }
-    let made = make(&args.directory)?;
-    let root = simulcast_image::fs::open_root(&args.directory)?;
+    let made = make(directory)?;
+    let root = simulcast_image::fs::open_root(directory)?;
     let install = match Install::begin(manifest, root) {
         Ok(install) => install,
         Err(error) => {
             if made && matches!(error, ApplyError::NoSpace { .. }) {
-                fs::remove_dir(&args.directory).with_context(|| {
-                    format!("cannot remove {} again after: {error}", args.directory.display())
-                })?;
+                fs::remove_dir(directory)
+                    .with_context(|| format!("cannot remove {} again after: {error}", directory.display()))?;
             }
             return Err(error.into());
         }
     };
     let found = install.bytes_found();
     let progress = console.progress(&version.reference().to_string());
-    write_chunks(store, version, &install, threads(args.threads), &progress)
+    write_chunks(store, version, &install, threads, &progress)
         .and_then(|()| Ok(install.finish()?))
         .map(|report| {
             progress.finish();

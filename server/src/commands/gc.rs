@@ -41,11 +41,11 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
     console.line(format_args!(
-        "{verb} {} ({}), {} and {} of interrupted writers; {} stay",
+        "{verb} {} ({}) and {} of interrupted writers, {}; {} stay",
         count(done.unneeded.len() as u64, "chunk"),
         Bytes(done.bytes()),
-        count(done.packs.len() as u64, "update pack"),
         count(done.leftovers.len() as u64, "leftover"),
+        count(done.packs.len() as u64, "update pack"),
         done.kept
     ))?;
     Ok(Exit::Done)

@@ -16,10 +16,11 @@ use simulcast_image::chunk::DEFAULT_LEVEL;
 use simulcast_image::filter::{ExclusionList, Exclusions, Side};
 use simulcast_image::fs::{Shown, open_root};
 use simulcast_image::store::{Store, StoredVersion};
-use simulcast_image::tar::import_tar;
+use simulcast_image::tar::{TarError, TarReport, import_oci, import_tar};
 use simulcast_protocol::name::ImageName;
 use simulcast_protocol::units::Bytes;
 
+use super::debootstrap::{Bootstrap, Suite};
 use crate::store::{parse_threads, threads};
 use crate::text::{count, now};
 
@@ -32,7 +33,7 @@ const BUFFER: usize = 1 << 18;
 /// Things that a warning names.
 const SHOWN: usize = 5;
 
-/// Make a tree or a tar archive the next version of an image
+/// Make a tree, a tar archive, a container image or a release of Debian the next version of an image
 ///
 /// A tree is taken with everything that is mounted below it. An archive may be of any tar format; of several members
 /// with one path the last counts, a leading slash is left out, and a member with ".." in its path is refused. The image
@@ -45,6 +46,13 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     from: From,
+
+    /// Which image of a container archive is taken, if it has several, as in debian:13
+    #[arg(long, value_name = "NAME", requires = "oci")]
+    tag: Option<String>,
+
+    #[command(flatten)]
+    bootstrap: Bootstrap,
 
     /// Leave out what this exclusion list says; may be given several times, the first list with a matching rule decides
     #[arg(long, value_name = "FILE")]
@@ -70,6 +78,14 @@ struct From {
     /// The tar archive that is taken; - for standard input
     #[arg(long, value_name = "FILE")]
     tar: Option<PathBuf>,
+
+    /// The container image that is taken: an OCI archive, or what docker save writes
+    #[arg(long, value_name = "FILE")]
+    oci: Option<PathBuf>,
+
+    /// The Debian or Ubuntu release that is made by debootstrap and taken, as in trixie
+    #[arg(long, value_name = "SUITE")]
+    debootstrap: Option<Suite>,
 }
 
 pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
@@ -87,7 +103,11 @@ pub(crate) fn run(args: Args, console: &Console) -> anyhow::Result<Exit> {
     let imported = match (&args.from.tree, &args.from.tar) {
         (Some(tree), _) => from_tree(tree, &exclusions, import, console),
         (_, Some(tar)) => from_tar(tar, &exclusions, import, console),
-        (None, None) => unreachable!("the command line asks for one of them"),
+        (None, None) => match (&args.from.oci, &args.from.debootstrap) {
+            (Some(oci), _) => from_oci(oci, args.tag.as_deref(), &exclusions, import, console),
+            (_, Some(suite)) => from_debootstrap(suite, &args.bootstrap, &exclusions, import, console),
+            (None, None) => unreachable!("the command line asks for one of them"),
+        },
     };
     let full = imported.as_ref().is_err_and(is_disk_full);
     let imported = imported.with_context(|| format!("cannot import {}", args.image));
@@ -157,10 +177,66 @@ fn from_tar(
         .source
         .insert("tar".to_owned(), Shown(file.as_os_str().as_bytes()).to_string());
     let store = crate::store::open_or_make(console)?;
-    let progress = console.progress(import.image.as_str());
-    let (version, report) = import_tar(
+    let input = BufReader::with_capacity(BUFFER, input);
+    archived(
         &store,
-        BufReader::with_capacity(BUFFER, input),
+        exclusions,
+        import,
+        console,
+        |import, excluded, progress| import_tar(&store, input, import, excluded, progress),
+    )
+}
+
+fn from_oci(
+    path: &Path,
+    tag: Option<&str>,
+    exclusions: &Exclusions,
+    mut import: Import,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let named = tag.map(|tag| format!(" {tag}")).unwrap_or_default();
+    import.source.insert(
+        "oci".to_owned(),
+        Shown(path.as_os_str().as_bytes()).to_string() + &named,
+    );
+    let store = crate::store::open_or_make(console)?;
+    archived(
+        &store,
+        exclusions,
+        import,
+        console,
+        |import, excluded, progress| import_oci(&store, &file, tag, import, excluded, progress),
+    )
+}
+
+fn from_debootstrap(
+    suite: &Suite,
+    bootstrap: &Bootstrap,
+    exclusions: &Exclusions,
+    mut import: Import,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let store = crate::store::open_or_make(console)?;
+    let made = bootstrap.make(suite, store.root(), console)?;
+    import.source.insert("debootstrap".to_owned(), suite.to_string());
+    from_tree(made.tree(), exclusions, import, console)
+}
+
+/// What leaves out, and what is told how far it is.
+type Excluded<'a> = &'a dyn Fn(&[u8], bool) -> bool;
+type Told<'a> = &'a dyn Fn(u64);
+
+/// Takes an archive in, and tells what came of it.
+fn archived(
+    store: &Store,
+    exclusions: &Exclusions,
+    import: Import,
+    console: &Console,
+    take: impl FnOnce(Import, Excluded<'_>, Told<'_>) -> Result<(StoredVersion, TarReport), TarError>,
+) -> anyhow::Result<()> {
+    let progress = console.progress(import.image.as_str());
+    let (version, report) = take(
         import,
         &|path, directory| {
             exclusions
@@ -188,7 +264,7 @@ fn from_tar(
         bytes_read: report.bytes_read,
         pack: &report.pack,
     };
-    tell(&store, &version, &report, &facts, console)
+    tell(store, &version, &report, &facts, console)
 }
 
 fn is_disk_full(error: &anyhow::Error) -> bool {

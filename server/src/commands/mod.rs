@@ -1,7 +1,9 @@
 //! The commands, one file each: what it does, its arguments, `run`.
 
 mod checkout;
+mod chroot;
 mod cpimage;
+mod debootstrap;
 mod diffimage;
 mod doctor;
 mod export;
@@ -35,6 +37,7 @@ pub(crate) enum Command {
     Layout(layout::Args),
     Diffimage(diffimage::Args),
     Checkout(checkout::Args),
+    Chroot(chroot::Args),
     Export(export::Args),
     Cpimage(cpimage::Args),
     Mvimage(mvimage::Args),
@@ -61,6 +64,7 @@ impl Command {
             Self::Layout(args) => layout::run(args, console),
             Self::Diffimage(args) => diffimage::run(args, console),
             Self::Checkout(args) => checkout::run(args, console),
+            Self::Chroot(args) => chroot::run(args, console),
             Self::Export(args) => export::run(args, console),
             Self::Cpimage(args) => cpimage::run(args, console),
             Self::Mvimage(args) => mvimage::run(args, console),

@@ -90,7 +90,7 @@ impl Daemon {
     }
 
     /// A pack that is in the store already. A damaged one is made again.
-    fn kept(&self, way: Way) -> Result<Option<Arc<ServedVersion>>, StoreError> {
+    pub(super) fn kept(&self, way: Way) -> Result<Option<Arc<ServedVersion>>, StoreError> {
         let (from, to) = way;
         if !self.store.pack_path(&from, &to).exists() {
             return Ok(None);

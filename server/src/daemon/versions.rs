@@ -74,7 +74,7 @@ impl Daemon {
         .await
     }
 
-    /// The version with an identity, if there is one.
+    /// The version, or the update pack, with an identity, if there is one.
     pub(super) async fn version_by_id(
         self: &Arc<Self>,
         id: ManifestId,
@@ -89,7 +89,11 @@ impl Daemon {
         let daemon = Arc::clone(self);
         blocking(move || match daemon.store.find(&id)? {
             Some(stored) => daemon.versions.take(&daemon.store, stored).map(Some),
-            None => Ok(None),
+            // After a restart nodes ask for the sessions of packs that they know already.
+            None => match daemon.store.find_pack(&id)? {
+                Some(way) => daemon.kept(way),
+                None => Ok(None),
+            },
         })
         .await
     }
