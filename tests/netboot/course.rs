@@ -60,6 +60,8 @@ pub struct Course {
     name: String,
     vm: Vm,
     marks: &'static [Mark],
+    /// How long the machine had been on when it began.
+    since: Duration,
     reached: Vec<Duration>,
 }
 
@@ -73,6 +75,7 @@ impl Course {
             name: machine.name().to_owned(),
             vm: machine.power_on()?,
             marks,
+            since: Duration::ZERO,
             reached: Vec::new(),
         })
     }
@@ -92,12 +95,13 @@ impl Course {
     pub fn go_on(self, marks: &'static [Mark]) -> Self {
         Self {
             marks,
+            since: self.vm.uptime(),
             reached: Vec::new(),
             ..self
         }
     }
 
-    /// When it has said a mark, since it was switched on.
+    /// When it has said a mark, since it was switched on or was to go on.
     pub fn at(&self, mark: &str) -> Option<Duration> {
         let index = self.marks.iter().position(|(name, _)| *name == mark)?;
         self.reached.get(index).copied()
@@ -116,7 +120,7 @@ impl Course {
                 self.name,
                 self.vm.uptime().as_secs_f64()
             );
-            self.reached.push(self.vm.uptime());
+            self.reached.push(self.vm.uptime().saturating_sub(self.since));
         }
         let done = self.reached.len() == marks.len();
         let ahead = self.vm.ahead();

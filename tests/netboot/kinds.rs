@@ -22,7 +22,7 @@ const BEGINNING: u64 = 64 << 20;
 /// What firmware shows on the way to a boot from the network.
 const ROM: &str = "iPXE";
 
-/// Two machines start by PXELINUX and GRUB. One has a disk with somebody's data: it is refused, the operator looks around by
+/// Two machines start by iPXE and GRUB. One has a disk with somebody's data: it is refused, the operator looks around by
 /// ssh, lets it be erased and has the next try stop at a break point. It gets volumes of a group, and goes on by kexec; switched
 /// on again, it starts from its disk. The other one, a UEFI, gets systemd-boot, and starts by the firmware's entry alone.
 ///
@@ -30,7 +30,7 @@ const ROM: &str = "iPXE";
 /// When anything is not so.
 pub fn of_other_kinds(programs: &Programs) -> Result<Vec<Times>> {
     let (_turn, of) = (Turn::take()?, Run::start("kinds")?);
-    let settings = dhcp("bios = \"pxelinux\"\nuefi = \"grub\"\n");
+    let settings = dhcp("uefi = \"grub\"\n");
     let lab = Lab::new(&of, programs.clone(), &settings)?;
     let (network, operator) = (&lab.site.network, Operator::new(&of)?);
     let machines = [

@@ -1,5 +1,5 @@
-//! Ways from firmware to the installer that no run of `netboot` goes. Those have iPXE from the ROM of a BIOS' card, `snponly.efi`,
-//! PXELINUX and GRUB without a foreign DHCP server, and from there their local disks.
+//! Ways from firmware to the installer that no run of `netboot` goes. Those have iPXE from the ROM of a BIOS' card, `snponly.efi`
+//! and GRUB without a foreign DHCP server, and from there their local disks.
 
 use std::time::Duration;
 
@@ -27,6 +27,17 @@ fn boots_the_mini_kernel(site: &Site<'_>, machine: &Machine) {
     );
     vm.cut_power();
     server.stop(Duration::from_secs(20)).unwrap();
+}
+
+#[test]
+fn a_bios_boots_the_mini_kernel_by_pxelinux() {
+    if !can_run() {
+        return;
+    }
+    let (_turn, run) = (Turn::take().unwrap(), Run::start("vm-pxelinux").unwrap());
+    let site = site(&run, &dhcp("bios = \"pxelinux\"\n")).with_package().unwrap();
+    let machine = Machine::new(&run, &site.network, "pxelinux", 14).unwrap();
+    boots_the_mini_kernel(&site, &machine);
 }
 
 #[test]
