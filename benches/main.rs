@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod capture;
+mod cases;
 mod checkout;
 mod disk;
 mod figure;
@@ -57,6 +58,8 @@ struct Arguments {
     #[command(flatten)]
     order: order::OrderArguments,
     #[command(flatten)]
+    cases: cases::CaseArguments,
+    #[command(flatten)]
     wire: wire::WireArguments,
     /// Not for people: this program as one end of a session.
     #[command(subcommand)]
@@ -80,6 +83,8 @@ enum Bench {
     Stages,
     /// Four nodes to the next version, against rsync.
     Update,
+    /// Three kinds of updates to one node and to several, against rsync and casync.
+    Cases,
     /// Peak memory of every program, with a file of 20 GiB.
     Memory,
 }
@@ -103,6 +108,12 @@ impl Bench {
             Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
             Self::Stages => return wire::run_stages(samples),
             Self::Update => (update::TITLE, update::run_bench(stage()?, samples)),
+            Self::Cases => {
+                for (title, rows) in cases::run_bench(stage()?, &arguments.cases, samples)? {
+                    println!("{}", figure::table(&title, &rows));
+                }
+                return Ok(());
+            }
             Self::Memory => (memory::TITLE, memory::run_bench(stage()?, samples)),
         };
         println!("{}", figure::table(title, &rows?));
