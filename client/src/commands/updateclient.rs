@@ -1,6 +1,6 @@
 //! `si-updateclient`.
 
-mod boot;
+pub(super) mod boot;
 mod concerned;
 mod deltas;
 mod report;

@@ -1,8 +1,8 @@
 //! What an update does about booting: initramfs and the boot loader's menu are this machine's own, and are made anew by its
 //! own tools when what they are made of has changed.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,28 +16,41 @@ use simulcast_system::command::{Run, Tool};
 /// Time for making an initramfs on a slow machine, or for looking for other systems on all disks.
 const LONG: Duration = Duration::from_secs(1500);
 
-/// The initramfs images that this machine made for itself and that the version has as well, as a list that keeps those of
-/// the image from replacing them. Others go with their kernels. `None` where no tool makes any.
-pub(super) fn made_here(manifest: &Manifest, root: &Path) -> Option<ExclusionList> {
+/// The initramfs images that this machine made for kernels of the version, as a list that keeps those of the image from
+/// replacing them. Others go with their kernels. `None` where no tool makes any.
+pub(crate) fn made_here(manifest: &Manifest, root: &Path) -> Option<ExclusionList> {
     if root != Path::new("/") || tools().is_none() {
         return None;
     }
-    let mut text = b"# made by this machine\n".to_vec();
+    let mut names = BTreeSet::new();
     for (index, _) in manifest.files() {
         let path = manifest.path(index);
-        let Some(name) = path.strip_prefix(b"boot/") else {
-            continue;
-        };
-        let is_initramfs = name.starts_with(b"initrd.img-") || name.starts_with(b"initramfs-");
-        let plain = !name.iter().any(|byte| b"/*?[\\\n\r".contains(byte));
-        let place = Path::new("/boot").join(std::ffi::OsStr::from_bytes(name));
-        if is_initramfs && plain && place.is_file() {
-            text.extend_from_slice(b"- /boot/");
-            text.extend_from_slice(name);
-            text.push(b'\n');
+        let name = path
+            .strip_prefix(b"boot/")
+            .and_then(|name| std::str::from_utf8(name).ok());
+        match name {
+            Some(name) if name.starts_with("initrd.img-") || name.starts_with("initramfs-") => {
+                names.insert(name.to_owned());
+            }
+            Some(name) => {
+                if let Some(version) = name.strip_prefix("vmlinuz-") {
+                    names.extend([
+                        format!("initrd.img-{version}"),
+                        format!("initramfs-{version}.img"),
+                    ]);
+                }
+            }
+            None => {}
         }
     }
-    ExclusionList::parse(&text, "initramfs of this machine").ok()
+    let is_own =
+        |name: &String| !name.contains(['/', '*', '?', '[', '\\']) && Path::new("/boot").join(name).is_file();
+    let lines: Vec<String> = names
+        .into_iter()
+        .filter(is_own)
+        .map(|name| format!("- /boot/{name}"))
+        .collect();
+    ExclusionList::parse(lines.join("\n").as_bytes(), "initramfs of this machine").ok()
 }
 
 /// The tool that makes initramfs images here, and how it makes all anew.
