@@ -1,4 +1,4 @@
-//! An image server, a golden client and four nodes on an unshaped bridge, and the daemons that run on them.
+//! An image server, a golden client and some nodes on an unshaped bridge, and the daemons that run on them.
 
 use std::fs;
 use std::net::TcpStream;
@@ -38,15 +38,15 @@ pub(crate) struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     /// Makes the machines, whose namespaces last as long as `lab`.
     pub(crate) fn new(stage: &'a Stage, lab: &Run) -> Result<Self> {
-        Self::of(stage, lab, NODES)
+        Self::with_nodes(stage, lab, NODES)
     }
 
-    /// The same with another number of nodes.
-    pub(crate) fn of(stage: &'a Stage, lab: &Run, nodes: u8) -> Result<Self> {
+    /// The same with so many nodes.
+    pub(crate) fn with_nodes(stage: &'a Stage, lab: &Run, count: u8) -> Result<Self> {
         let network = Network::new(lab, Snooping::Off)?;
         let server = network.join("server", 1)?;
         let golden = network.join("golden01", 10)?;
-        let nodes = (1..=nodes)
+        let nodes = (1..=count)
             .map(|n| network.join(&format!("node{n:02}"), 10 + n))
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -163,6 +163,15 @@ impl<'a> Fleet<'a> {
             .arg(&config);
         let running = measure::start("rsyncd", &mut command, &self.stage.logs()?)?;
         self.wait_for_port(machine, RSYNC_PORT, &running)?;
+        Ok(running)
+    }
+
+    /// Starts a web server of the files below `directory`, and waits until it answers.
+    pub(crate) fn start_web(&self, directory: &Path, port: u16) -> Result<Running> {
+        let mut command = self.server.command("python3");
+        command.args(["-m", "http.server", &port.to_string(), "--directory"]);
+        let running = measure::start("web", command.arg(directory), &self.stage.logs()?)?;
+        self.wait_for_port(&self.server, port, &running)?;
         Ok(running)
     }
 

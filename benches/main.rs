@@ -9,6 +9,7 @@
 
 mod bittorrent;
 mod capture;
+mod cases;
 mod checkout;
 mod disk;
 mod figure;
@@ -17,7 +18,6 @@ mod measure;
 mod memory;
 mod multicast;
 mod order;
-mod packs;
 mod recapture;
 mod sample;
 mod stage;
@@ -59,7 +59,7 @@ struct Arguments {
     #[command(flatten)]
     order: order::OrderArguments,
     #[command(flatten)]
-    packs: packs::PackArguments,
+    cases: cases::CaseArguments,
     #[command(flatten)]
     wire: wire::WireArguments,
     /// Not for people: this program as one end of a session.
@@ -86,8 +86,8 @@ enum Bench {
     Stages,
     /// Four nodes to the next version, against rsync.
     Update,
-    /// One node and eight to the next version by an update pack, against rsync.
-    Packs,
+    /// Three kinds of updates to one node and to several, against rsync and casync.
+    Cases,
     /// Peak memory of every program, with a file of 20 GiB.
     Memory,
 }
@@ -112,10 +112,12 @@ impl Bench {
             Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
             Self::Stages => return wire::run_stages(samples),
             Self::Update => (update::TITLE, update::run_bench(stage()?, samples)),
-            Self::Packs => (
-                packs::TITLE,
-                packs::run_bench(stage()?, &arguments.packs, samples),
-            ),
+            Self::Cases => {
+                for (title, rows) in cases::run_bench(stage()?, &arguments.cases, samples)? {
+                    println!("{}", figure::table(&title, &rows));
+                }
+                return Ok(());
+            }
             Self::Memory => (memory::TITLE, memory::run_bench(stage()?, samples)),
         };
         println!("{}", figure::table(title, &rows?));

@@ -187,6 +187,21 @@ impl Running {
         Ok(())
     }
 
+    /// Processor time of it and of its children that have ended, to a hundredth of a second.
+    pub(crate) fn cpu_so_far(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // Behind the name, which may have anything in it: the 12th to the 15th field (proc_pid_stat(5)).
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: u64 = fields
+            .skip(11)
+            .take(4)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        let in_a_second = rustix::param::clock_ticks_per_second().max(1);
+        Ok(Duration::from_millis(ticks * 1000 / in_a_second))
+    }
+
     /// The end of what it said, for messages.
     pub(crate) fn log_tail(&self) -> String {
         let said = self.stderr() + &self.stdout();

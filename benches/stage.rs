@@ -95,6 +95,11 @@ impl Stage {
         Ok(ours)
     }
 
+    /// Where the Debian tree and the packages of its next version come from.
+    pub(crate) fn debian(&self) -> &Debian {
+        &self.debian
+    }
+
     /// The Debian tree as debootstrap made it.
     pub(crate) fn debian_tree(&self) -> Result<&Path> {
         if let Some(tree) = self.plain.get() {

@@ -112,6 +112,13 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    fn is_looked_at(&self, path: &[u8]) -> bool {
+        let above = path.iter().rposition(|&byte| byte == b'/').map(|at| &path[..at]);
+        path != MARKER
+            && !path.starts_with(OURS)
+            && !above.is_some_and(|above| self.options.closed.contains(above))
+    }
+
     fn note(&mut self, drift: Drift, path: &[u8]) {
         self.report.drifted += 1;
         if self.report.paths.len() < NAMED_PATHS {
@@ -192,12 +199,11 @@ impl Visitor for Check<'_> {
     type Error = ApplyError;
 
     fn skips(&mut self, side: Side, path: &[u8], directory: bool) -> bool {
-        if path == MARKER || path.starts_with(OURS) {
-            return true;
-        }
-        let above = path.iter().rposition(|&byte| byte == b'/').map(|at| &path[..at]);
-        above.is_some_and(|above| self.options.closed.contains(above))
-            || (self.options.protects)(side, path, directory)
+        !self.is_looked_at(path) || (self.options.protects)(side, path, directory)
+    }
+
+    fn is_hidden_only(&mut self, path: &[u8], directory: bool) -> bool {
+        self.is_looked_at(path) && !(self.options.protects)(Side::Receiver, path, directory)
     }
 
     fn entry(&mut self, dir: &DirStack, index: u32, found: Option<&Stat>) -> Result<(), ApplyError> {

@@ -10,3 +10,4 @@ mod golden;
 mod network;
 mod removal;
 mod ssh;
+mod upgrade;

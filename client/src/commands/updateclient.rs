@@ -1,6 +1,6 @@
 //! `si-updateclient`.
 
-mod boot;
+pub(super) mod boot;
 mod concerned;
 mod deltas;
 mod report;
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use simulcast_cli::{Console, Exit, Remark};
-use simulcast_image::filter::{Exclusions, Side};
+use simulcast_image::filter::{ExclusionList, Exclusions, Side};
 use simulcast_image::fs;
 use simulcast_image::manifest::{Manifest, SignedManifest};
 use simulcast_image::update::{
@@ -28,6 +28,7 @@ use simulcast_transport::http::Client;
 
 use crate::exclusions::{ExclusionArgs, explain};
 use crate::mounted::closed;
+use boot::Refresh;
 use report::{Moved, Report};
 
 /// Bring this machine to a version of an image, newer or older
@@ -135,11 +136,14 @@ impl Args {
         let client = self.server.client(console)?;
         let node = self.exclusions.node(&root);
         let lists = self.server.exclusions(&client, image, node.as_ref(), console)?;
-        let exclusions = self.layered(&lists, &root, console)?;
+        // What is wrong with the lists is said before anything is fetched.
+        self.layered(&lists, None, console)?;
+        let (version, signed) = self.server.manifest(&client, image, console)?;
+        let own = (!self.no_bootloader).then(|| boot::made_here(&signed.manifest, &root));
+        let exclusions = self.layered(&lists, own.flatten(), console)?;
         if let Some(path) = &self.explain {
             return explain(path, &root, &exclusions, console);
         }
-        let (version, signed) = self.server.manifest(&client, image, console)?;
         let aim = Aim {
             image,
             version,
@@ -174,36 +178,34 @@ impl Args {
             closed: &closed(aim.root),
         };
         let plan = Plan::make(&aim.signed.manifest, &root, &options)?;
-        for path in plan.blocked() {
-            console.warn(format_args!(
-                "/{} stays as it is: what is protected is in its way, or is what it links to",
-                fs::Shown(&path)
-            ));
-        }
+        warn_of_blocked(&plan, console);
         let services = concerned::services(&plan, aim.root);
         let mut report = Report::new(aim, &plan, services);
         if self.dry_run {
             return report.print_plan(&plan, console, begun.elapsed());
         }
         self.check(&plan)?;
-        let boot = plan.boot_files();
         let changes = !plan.is_empty();
+        let refresh = (!self.no_bootloader).then(|| Refresh::of(plan.boot_files(), aim.root, console));
         if changes {
             let scripts = scripts::Scripts::fetch(&self.server, aim, lists.node.as_ref(), console)?;
             scripts.before()?;
             let update = Update::begin(plan, root).map_err(advise)?;
-            let done = self.carry_out(update, aim, &offer, &record, &mut report, console)?;
-            report.done(&done);
+            let moved = self.build(&update, aim, &offer, console);
+            let Ok(moved) = moved else {
+                update.abandon().context("cannot remove what was staged")?;
+                return moved.map(|_| Exit::Failed);
+            };
+            report.moved(&moved);
+            report.done(&self.put_in_place(update, &record, refresh.as_ref())?);
             if self.directory().is_empty() {
                 record.save(aim.signed)?;
             }
             record.save_lists(lists)?;
-            if !self.no_bootloader {
-                boot::refresh(boot, aim.root, console).context("all files are in place, but")?;
-            }
             scripts.after().context("all files are in place, but")?;
         } else {
             settle_kept(&root, self.keep)?;
+            refresh.as_ref().map_or(Ok(()), Refresh::make_up)?;
             if self.directory().is_empty() {
                 record.save(aim.signed)?;
                 record.save_lists(lists)?;
@@ -243,17 +245,16 @@ impl Args {
         Offer { pack, invitation }
     }
 
-    /// Fetches what is lacking, and puts everything in place.
-    fn carry_out(
+    /// Brings what the tree does not have itself: what an update pack makes of its old files, deltas where they are cheaper,
+    /// chunks for the rest.
+    fn build(
         &self,
-        update: Update<'_>,
+        update: &Update<'_>,
         aim: &Aim<'_>,
         offer: &Offer<'_>,
-        record: &Record,
-        report: &mut Report,
         console: &Console,
-    ) -> Result<UpdateReport> {
-        let delivery = Delivery {
+    ) -> Result<Moved> {
+        let mut delivery = Delivery {
             client: aim.client,
             server: &self.server,
             image: aim.image,
@@ -262,14 +263,29 @@ impl Args {
             scratch: None,
             helping: None,
         };
-        let pack = offer.pack.as_ref().map(|pack| (pack, aim.root));
-        match self.fill(&update, &delivery, pack, console) {
-            Ok(moved) => report.moved(&moved),
-            Err(error) => {
-                update.abandon().context("cannot remove what was staged")?;
-                return Err(error);
-            }
+        let mut moved = Moved::default();
+        if let Some(pack) = &offer.pack {
+            moved.pack_list = pack.list_bytes();
+            moved.pack = pack.transfer(&delivery, aim.root, update.writer(), console)?;
+            // The session that was asked for is the pack's.
+            delivery.invitation = None;
         }
+        if self.server.may_use_http() {
+            moved.delta_bytes = deltas::fetch(update, aim.client, aim.signed)?;
+        }
+        let missing = update.writer().missing_chunks();
+        moved.chunks = transfer(&delivery, update.writer(), &missing, console)?;
+        Ok(moved)
+    }
+
+    /// Puts everything in place, has the machine's own boot files made anew while the old kernels are still there, then
+    /// deletes what goes.
+    fn put_in_place(
+        &self,
+        update: Update<'_>,
+        record: &Record,
+        refresh: Option<&Refresh<'_>>,
+    ) -> Result<UpdateReport> {
         let before = record.bytes();
         let options = CommitOptions {
             keep: self.keep,
@@ -277,36 +293,24 @@ impl Args {
         };
         // From the first rename to the last, and after an update of one directory, no version is what stands here.
         record.restore(None)?;
-        update.commit(options).map_err(advise)
+        refresh.map_or(Ok(()), Refresh::announce)?;
+        let placed = update.put_in_place(options).map_err(advise)?;
+        refresh
+            .map_or(Ok(()), Refresh::run)
+            .context("new files are in place and nothing is deleted yet, but")?;
+        let done = placed.finish().map_err(advise)?;
+        refresh
+            .map_or(Ok(()), Refresh::done)
+            .context("all files are in place, but")?;
+        Ok(done)
     }
 
-    /// Brings what the tree does not have itself: what an update pack makes of its old files, deltas where they are cheaper,
-    /// chunks for the rest.
-    fn fill(
+    fn layered(
         &self,
-        update: &Update<'_>,
-        delivery: &Delivery<'_>,
-        pack: Option<(&OfferedPack<'_>, &Path)>,
+        lists: &NodeLists,
+        own: Option<ExclusionList>,
         console: &Console,
-    ) -> Result<Moved> {
-        let mut moved = Moved::default();
-        let mut delivery = *delivery;
-        if let Some((pack, root)) = pack {
-            moved.pack_list = pack.list_bytes();
-            moved.pack = pack.transfer(&delivery, root, update.writer(), console)?;
-            // The session that was asked for is the pack's.
-            delivery.invitation = None;
-        }
-        if self.server.may_use_http() {
-            moved.delta_bytes = deltas::fetch(update, delivery.client, delivery.signed)?;
-        }
-        let missing = update.writer().missing_chunks();
-        moved.chunks = transfer(&delivery, update.writer(), &missing, console)?;
-        Ok(moved)
-    }
-
-    fn layered(&self, lists: &NodeLists, root: &Path, console: &Console) -> Result<Exclusions> {
-        let own = (!self.no_bootloader).then(|| boot::made_here(root)).flatten();
+    ) -> Result<Exclusions> {
         self.exclusions.layered(&self.directory(), lists, own, console)
     }
 
@@ -332,6 +336,15 @@ impl Args {
             .hint("look at it with --dry-run; go on with --force, or keep them with --no-delete or an exclusion list");
         }
         Ok(())
+    }
+}
+
+fn warn_of_blocked(plan: &Plan<'_>, console: &Console) {
+    for path in plan.blocked() {
+        console.warn(format_args!(
+            "/{} stays as it is: what is protected is in its way, or is what it links to",
+            fs::Shown(&path)
+        ));
     }
 }
 

@@ -15,6 +15,7 @@ use simulcast_protocol::exclusion::NodeLists;
 use simulcast_protocol::id::ManifestId;
 use simulcast_protocol::name::ImageRef;
 
+use super::updateclient::boot::made_here;
 use crate::exclusions::ExclusionArgs;
 use crate::mounted::closed;
 
@@ -73,7 +74,9 @@ impl Args {
             .with_context(attempt)
             .hint("si-updateclient brings it to another version");
         }
-        let exclusions = self.exclusions.layered(b"", &lists, None, console)?;
+        let exclusions = self
+            .exclusions
+            .layered(b"", &lists, made_here(&manifest, &root), console)?;
         let protects =
             |side: Side, path: &[u8], directory: bool| exclusions.decide(side, path, directory).excluded;
         let options = VerifyOptions {

@@ -16,6 +16,12 @@ pub(crate) trait Visitor {
     /// receiver for those that only the tree has; the flag says that it is a directory.
     fn skips(&mut self, side: Side, path: &[u8], directory: bool) -> bool;
 
+    /// Whether what stands at a path of the manifest that the sender's side skips is taken for something that the manifest
+    /// does not have: as for rsync, what is hidden and not protected.
+    fn is_hidden_only(&mut self, _path: &[u8], _directory: bool) -> bool {
+        false
+    }
+
     /// An entry of the manifest, and what stands at its path. `dir` stands at the deepest directory on the way to it
     /// that exists: the entry's own directory whenever `found` is something.
     fn entry(&mut self, dir: &DirStack, index: u32, found: Option<&Stat>) -> Result<(), Self::Error>;
@@ -114,7 +120,11 @@ fn both<V: Visitor>(
     let entry = &manifest.entries[child as usize];
     let wanted_dir = entry.kind == Kind::Directory;
     let found_dir = found.is_some_and(|found| found.kind == FsKind::Dir);
-    if visitor.skips(Side::Sender, &join(stack.path(), &entry.name), wanted_dir) {
+    let path = join(stack.path(), &entry.name);
+    if visitor.skips(Side::Sender, &path, wanted_dir) {
+        if let Some(found) = found.filter(|_| visitor.is_hidden_only(&path, found_dir)) {
+            visitor.extra(stack, &entry.name, found)?;
+        }
         return Ok(None);
     }
     visitor.entry(stack, child, found)?;

@@ -90,7 +90,7 @@ impl fmt::Display for Explanation {
         let said = match (self.sender.excluded, self.receiver.excluded) {
             (true, true) => "left alone: not captured, not written, not deleted",
             (false, false) => "not excluded: captured, written, and deleted where a version does not have it",
-            (true, false) => "not captured and not written, but deleted",
+            (true, false) => "not captured and not written, and deleted as if no version had it",
             (false, true) => "captured and written, but not deleted where a version does not have it",
         };
         write!(f, "{}: {said}", self.path)?;
@@ -158,7 +158,7 @@ mod tests {
             (
                 "/a.log",
                 false,
-                "/a.log: not captured and not written, but deleted\n  image/gold.exclude:5: H *.log\n  no line of any \
+                "/a.log: not captured and not written, and deleted as if no version had it\n  image/gold.exclude:5: H *.log\n  no line of any \
                  list matches it",
             ),
             (

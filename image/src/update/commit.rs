@@ -141,12 +141,21 @@ impl<'m> Update<'m> {
         Ok(fs::remove_tree(&self.root, &self.stage_name)?)
     }
 
-    /// Puts everything in place.
+    /// Puts everything in place and deletes what goes.
+    ///
+    /// # Errors
+    /// As [`Update::put_in_place`] and [`Placed::finish`].
+    pub fn commit(self, options: CommitOptions<'_>) -> Result<UpdateReport, UpdateError> {
+        self.put_in_place(options)?.finish()
+    }
+
+    /// Puts everything in place. Nothing is deleted yet: what the machine booted with is still there, beside what it will
+    /// boot with, so that its boot loader can be told.
     ///
     /// # Errors
     /// [`ApplyError::Incomplete`] when chunks are missing: then the tree is unchanged. After any other error the tree
     /// holds whole old and whole new files, which a further update finishes and a rollback undoes.
-    pub fn commit(self, options: CommitOptions<'_>) -> Result<UpdateReport, UpdateError> {
+    pub fn put_in_place(self, options: CommitOptions<'_>) -> Result<Placed<'m>, UpdateError> {
         let missing = self
             .writer
             .missing_chunks()
@@ -182,26 +191,12 @@ impl<'m> Update<'m> {
                 self.metadata(&mut directories, index, entry)?;
             }
         }
-        self.delete(&mut directories, &self.plan.doomed)?;
-        self.finish_directories(&mut directories, &touched)?;
-        self.sync()?;
-        fs::remove_tree(&self.root, &self.stage_name)?;
-        let root_meta = match self.plan.actions[0] {
-            Action::Write | Action::Meta => &self.plan.manifest.entries[0].meta,
-            Action::Keep | Action::Protect => &self.root_before,
-        };
-        let limitations = fs::apply_meta_fd(&self.root, root_meta)?;
-        self.writer.limited(0, limitations);
-        self.sync()?;
-        // Last of all: what is interrupted before goes on with the same, so that a rollback undoes both.
-        if let Some(kept) = kept {
-            kept.complete(options.keep)?;
-        }
-        let summary = self.plan.summary();
-        Ok(UpdateReport {
-            summary,
-            local_bytes: self.local_bytes,
-            limited: self.writer.into_limited(),
+        Ok(Placed {
+            update: self,
+            directories,
+            touched,
+            kept,
+            keep: options.keep,
         })
     }
 
@@ -286,6 +281,47 @@ impl<'m> Update<'m> {
     fn sync(&self) -> Result<(), UpdateError> {
         let synced = rustix::fs::syncfs(&self.root);
         Ok(synced.map_err(|errno| ApplyError::Io("sync", String::new(), errno.into()))?)
+    }
+}
+
+/// An update of which all is in place, and nothing deleted.
+#[derive(Debug)]
+pub struct Placed<'m> {
+    update: Update<'m>,
+    directories: DirCache,
+    touched: BTreeSet<Vec<u8>>,
+    kept: Option<Kept>,
+    keep: usize,
+}
+
+impl Placed<'_> {
+    /// Deletes what goes, and gives directories their metadata.
+    ///
+    /// # Errors
+    /// [`UpdateError`]: a further update finishes, a rollback undoes.
+    pub fn finish(mut self) -> Result<UpdateReport, UpdateError> {
+        let update = &self.update;
+        update.delete(&mut self.directories, &update.plan.doomed)?;
+        update.finish_directories(&mut self.directories, &self.touched)?;
+        update.sync()?;
+        fs::remove_tree(&update.root, &update.stage_name)?;
+        let root_meta = match update.plan.actions[0] {
+            Action::Write | Action::Meta => &update.plan.manifest.entries[0].meta,
+            Action::Keep | Action::Protect => &update.root_before,
+        };
+        let limitations = fs::apply_meta_fd(&update.root, root_meta)?;
+        update.writer.limited(0, limitations);
+        update.sync()?;
+        // Last of all: what is interrupted before goes on with the same, so that a rollback undoes both.
+        if let Some(kept) = self.kept {
+            kept.complete(self.keep)?;
+        }
+        let summary = self.update.plan.summary();
+        Ok(UpdateReport {
+            summary,
+            local_bytes: self.update.local_bytes,
+            limited: self.update.writer.into_limited(),
+        })
     }
 }
 

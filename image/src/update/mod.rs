@@ -13,6 +13,7 @@
 
 mod bytes;
 mod commit;
+mod directory;
 mod extra;
 mod keep;
 mod local;
@@ -24,7 +25,7 @@ mod sources;
 mod touched;
 
 pub use bytes::BytesBySource;
-pub use commit::{CommitOptions, Update, UpdateReport};
+pub use commit::{CommitOptions, Placed, Update, UpdateReport};
 pub use keep::{Rollback, RollbackReport, RollbackSummary, settle_kept};
 pub use plan::{Action, Plan, PlanOptions, Summary};
 pub use rolling::{Candidate, ROLLING_BYTES, rolling_deltas};

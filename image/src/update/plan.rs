@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use serde::Serialize;
 use simulcast_protocol::limits::PART_BYTES;
 
+use super::directory::{check_directory, reaches};
 use super::extra::{Doomed, Extras};
 use super::local::{Installed, hash};
 use super::sources::Sources;
@@ -223,16 +224,19 @@ impl Visitor for Planner<'_, '_> {
         if path.starts_with(STAGE) && !path.contains(&b'/') {
             return false;
         }
-        if path == KEPT || !reaches(self.options.directory, path) {
-            return true;
-        }
-        let above = path.iter().rposition(|&byte| byte == b'/').map(|at| &path[..at]);
-        if above.is_some_and(|above| self.options.closed.contains(above)) {
+        if !self.is_looked_at(path) {
             return true;
         }
         let protected = (self.options.protects)(side, path, directory);
         self.plan.protected += u64::from(protected);
         protected
+    }
+
+    fn is_hidden_only(&mut self, path: &[u8], directory: bool) -> bool {
+        let hidden = self.is_looked_at(path) && !(self.options.protects)(Side::Receiver, path, directory);
+        // It was counted as protected for the sender's side.
+        self.plan.protected -= u64::from(hidden);
+        hidden
     }
 
     fn entry(&mut self, dir: &DirStack, index: u32, found: Option<&Stat>) -> Result<(), UpdateError> {
@@ -314,6 +318,14 @@ impl Planner<'_, '_> {
             found,
             &entry.meta,
         ))
+    }
+
+    /// Whether a path is the update's business at all, whatever the lists say.
+    fn is_looked_at(&self, path: &[u8]) -> bool {
+        let above = path.iter().rposition(|&byte| byte == b'/').map(|at| &path[..at]);
+        path != KEPT
+            && reaches(self.options.directory, path)
+            && !above.is_some_and(|above| self.options.closed.contains(above))
     }
 
     /// Whether an entry is a directory that only leads to the one that is to be updated.
@@ -418,34 +430,6 @@ impl Planner<'_, '_> {
             self.plan.sources.add(&directory, &name, &parts);
         }
         Ok(())
-    }
-}
-
-/// Whether a path is the wanted directory, lies in it, or leads to it.
-fn reaches(wanted: &[u8], path: &[u8]) -> bool {
-    let (short, long) = if path.len() < wanted.len() {
-        (path, wanted)
-    } else {
-        (wanted, path)
-    };
-    short.is_empty()
-        || long
-            .strip_prefix(short)
-            .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
-}
-
-/// Refuses a directory that is not reached through directories of the tree.
-fn check_directory(root: &OwnedFd, wanted: &[u8]) -> Result<(), UpdateError> {
-    let Some(last) = wanted.iter().rposition(|&byte| byte == b'/') else {
-        return Ok(());
-    };
-    let above = &wanted[..last];
-    match DirCache::new(fs::duplicate(root)?, 1).open(above) {
-        Err(error) if error.is_absent() || error.is_not_a_directory() => {
-            Err(UpdateError::NoDirectory(fs::Shown(above).to_string()))
-        }
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(()),
     }
 }
 

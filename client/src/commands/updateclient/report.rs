@@ -195,6 +195,21 @@ impl Report {
                 self.seconds
             ));
         }
+        self.say_concerned(console);
+        for limitation in self.limitations.iter().take(SHOWN) {
+            console.warn(limitation);
+        }
+        if self.limitations.len() > SHOWN {
+            console.warn(format_args!(
+                "and {} more like these",
+                self.limitations.len() - SHOWN
+            ));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// What people have to do something about.
+    fn say_concerned(&self, console: &Console) {
         if self.boot.concern_initramfs() || self.boot.concern_loader() {
             console.say("files that this machine boots with are concerned");
         }
@@ -211,16 +226,6 @@ impl Report {
                 names.join(", ")
             ));
         }
-        for limitation in self.limitations.iter().take(SHOWN) {
-            console.warn(limitation);
-        }
-        if self.limitations.len() > SHOWN {
-            console.warn(format_args!(
-                "and {} more like these",
-                self.limitations.len() - SHOWN
-            ));
-        }
-        Ok(Exit::Done)
     }
 }
 
