@@ -56,6 +56,9 @@ struct Arguments {
     /// Where the built programs are [default: where scripts/build puts them].
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// For bittorrent: two nodes and a small tree, to see that everything runs.
+    #[arg(long)]
+    small: bool,
     #[command(flatten)]
     order: order::OrderArguments,
     #[command(flatten)]
@@ -108,7 +111,10 @@ impl Bench {
             Self::Recapture => (recapture::TITLE, recapture::run_bench(stage()?, samples)),
             Self::Checkout => (checkout::TITLE, checkout::run_bench(stage()?, samples)),
             Self::Multicast => (multicast::TITLE, multicast::run_bench(stage()?, samples)),
-            Self::Bittorrent => (bittorrent::TITLE, bittorrent::run_bench(stage()?, samples)),
+            Self::Bittorrent => (
+                bittorrent::TITLE,
+                bittorrent::run_bench(stage()?, arguments.small, samples),
+            ),
             Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
             Self::Stages => return wire::run_stages(samples),
             Self::Update => (update::TITLE, update::run_bench(stage()?, samples)),

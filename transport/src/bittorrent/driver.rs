@@ -58,6 +58,8 @@ pub(super) struct Driver {
     ticked: Instant,
     /// Bytes that may be sent now, by the rate; below zero when a block went beyond it.
     pub(super) credit: i64,
+    /// Blocks can be sent at once.
+    pub(super) more: bool,
     pub(super) credited: Instant,
     buffer: Vec<u8>,
 }
@@ -83,6 +85,7 @@ impl Driver {
             next: 0,
             ticked: now,
             credit: 0,
+            more: false,
             credited: now,
             buffer: vec![0; READ_BYTES],
         }
@@ -132,10 +135,10 @@ impl Driver {
         fds.extend(
             connections.map(|connection| PollFd::from_borrowed_fd(connection.as_fd(), waits(connection))),
         );
-        let limit = if self.config.rate.is_some() {
-            BURST / 4
-        } else {
-            TICK
+        let limit = match self.config.rate {
+            _ if self.more => Duration::ZERO,
+            Some(_) => BURST / 4,
+            None => TICK,
         };
         match poll(&mut fds, Timespec::try_from(limit).ok().as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

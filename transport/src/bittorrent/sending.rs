@@ -12,6 +12,9 @@ use super::spool::fits;
 /// Time of sending for which a rate lets bytes add up.
 pub(super) const BURST: Duration = Duration::from_millis(50);
 
+/// Times that connections are filled and emptied before it is looked for what has come.
+const ROUNDS: u32 = 16;
+
 impl Driver {
     /// Sends what there is to say, and blocks as far as connections and the rate take them.
     pub(super) fn send(&mut self, now: Instant) {
@@ -26,6 +29,20 @@ impl Driver {
             }
         }
         let mut broken = Vec::new();
+        for _ in 0..ROUNDS {
+            // What a connection has taken at once makes room for more, of which nobody else would tell.
+            self.more = self.queue_blocks(now, &mut broken);
+            self.flush(now, &mut broken);
+            if !self.more {
+                break;
+            }
+        }
+        broken.into_iter().for_each(|key| self.end(key));
+    }
+
+    /// Queues blocks where there is room; whether there were any.
+    fn queue_blocks(&mut self, now: Instant, broken: &mut Vec<PeerKey>) -> bool {
+        let mut queued = false;
         for part in self.parts.values_mut() {
             while self.credit > 0 {
                 let room = |key: PeerKey| self.connections.get(&key).is_some_and(Connection::has_room);
@@ -50,6 +67,7 @@ impl Driver {
                     }
                 }
                 let piece = connection.piece.take();
+                queued = true;
                 connection.queue(&Swarm::header(block));
                 if let Some((_, bytes)) = &piece {
                     queue_block(connection, bytes, block.begin, block.len);
@@ -58,6 +76,11 @@ impl Driver {
                 self.credit = self.credit.saturating_sub(i64::from(block.len));
             }
         }
+        queued
+    }
+
+    /// Sends what connections take.
+    fn flush(&mut self, now: Instant, broken: &mut Vec<PeerKey>) {
         for (&key, connection) in &mut self.connections {
             match (connection.flush(), connection.stage) {
                 (Ok(true), Stage::Peer(info_hash)) => {
@@ -70,7 +93,6 @@ impl Driver {
                 (Err(_), _) => broken.push(key),
             }
         }
-        broken.into_iter().for_each(|key| self.end(key));
     }
 
     /// What the rate allows by now.
