@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 use simulcast_testkit::golden::noise;
 use simulcast_testkit::netns::Namespace;
 use simulcast_testkit::run::Run;
@@ -34,12 +35,26 @@ const RSYNC_EIGHT: &str = "rsync, 8 nodes";
 /// How large the made cases are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PackArguments {
+    /// `packs`: which changes [default: all].
+    #[arg(long, value_name = "CASE", value_delimiter = ',')]
+    pack_cases: Vec<PackCase>,
     /// `packs`: MiB of the one large file.
     #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     large_mib: u32,
     /// `packs`: how many small files.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     small_files: u32,
+}
+
+/// A change that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PackCase {
+    /// The golden client's Debian tree and its upgrade.
+    Upgrade,
+    /// One large file, changed in the middle.
+    Large,
+    /// Many small files, every hundredth changed.
+    Small,
 }
 
 /// A change, and what its figures are called.
@@ -89,12 +104,19 @@ fn figures(case: &Case) -> [Figure; 5] {
     ]
 }
 
-fn cases(stage: &Stage, arguments: &PackArguments) -> Result<[Case; 3]> {
-    let [old, new] = stage.versions()?.clone();
-    Ok([
-        Case {
+fn cases(stage: &Stage, arguments: &PackArguments) -> Result<Vec<Case>> {
+    let wanted = match &arguments.pack_cases[..] {
+        [] => PackCase::value_variants(),
+        some => some,
+    };
+    wanted.iter().map(|&case| made(stage, arguments, case)).collect()
+}
+
+fn made(stage: &Stage, arguments: &PackArguments, case: PackCase) -> Result<Case> {
+    Ok(match case {
+        PackCase::Upgrade => Case {
             name: "upgrade",
-            trees: [old, new],
+            trees: stage.versions()?.clone(),
             figures: [
                 "upgrade: bytes sent, 1 node",
                 "upgrade: bytes sent, 8 nodes to 1",
@@ -103,7 +125,7 @@ fn cases(stage: &Stage, arguments: &PackArguments) -> Result<[Case; 3]> {
                 "upgrade: CPU time, 8 nodes",
             ],
         },
-        Case {
+        PackCase::Large => Case {
             name: "large",
             trees: large(stage, u64::from(arguments.large_mib) << 20)?,
             figures: [
@@ -114,7 +136,7 @@ fn cases(stage: &Stage, arguments: &PackArguments) -> Result<[Case; 3]> {
                 "large file: CPU time, 8 nodes",
             ],
         },
-        Case {
+        PackCase::Small => Case {
             name: "small",
             trees: small(stage, arguments.small_files)?,
             figures: [
@@ -125,7 +147,7 @@ fn cases(stage: &Stage, arguments: &PackArguments) -> Result<[Case; 3]> {
                 "small files: CPU time, 8 nodes",
             ],
         },
-    ])
+    })
 }
 
 /// A file of noise, and the same with 1 MiB changed in the middle.
