@@ -421,9 +421,25 @@ fn the_file_is_ours_alone_is_opened_again_and_a_later_one_is_refused() {
         .unwrap();
     let error = State::open(directory.path()).unwrap_err().to_string();
     assert!(
-        error.ends_with("has format 7, and this program knows formats up to 1"),
+        error.ends_with("has format 7, and this program knows formats up to 2"),
         "{error}"
     );
     std::fs::write(&path, "nonsense, and more of it, so that it is no database").unwrap();
     assert!(State::open(directory.path()).is_err());
+}
+
+#[test]
+fn a_file_of_format_1_is_brought_up_to_date() {
+    let site = site();
+    site.install("n1");
+    let Site { directory, state } = site;
+    drop(state);
+    let old = Connection::open(directory.path().join(FILE)).unwrap();
+    old.execute_batch("DROP TABLE push; DROP TABLE push_node;")
+        .unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let state = State::open(directory.path()).unwrap();
+    assert_eq!(state.record(&node("n1")).unwrap().state, NodeState::Install);
+    assert_eq!(state.last_push().unwrap(), None);
 }
