@@ -123,7 +123,7 @@ mod tests {
         Exclusions::new([
             list("+ /etc/hostname", "--exclude"),
             list(
-                "# names\n/etc/host*\n/srv/*/\nP /home/*\nH *.log\n",
+                "# names\n/etc/host*\n/srv/*/\nP /opt/*\nH *.log\n",
                 "image/gold.exclude",
             ),
         ])
@@ -150,10 +150,10 @@ mod tests {
                  directory /srv/a)",
             ),
             (
-                "/home/x",
+                "/opt/x",
                 true,
-                "/home/x: captured and written, but not deleted where a version does not have it\n  no line of any list \
-                 matches it\n  image/gold.exclude:4: P /home/*",
+                "/opt/x: captured and written, but not deleted where a version does not have it\n  no line of any list \
+                 matches it\n  image/gold.exclude:4: P /opt/*",
             ),
             (
                 "/a.log",
