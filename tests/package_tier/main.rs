@@ -10,6 +10,9 @@ use simulcast_testkit::golden::debian::Debian;
 use simulcast_testkit::run::{Run, workspace};
 use simulcast_testkit::tier::{Feature, ready};
 
+/// Commands that server and node both have.
+const CHOSEN: [&str; 2] = ["si-doctor", "si-verify"];
+
 /// A Debian tree in which commands are run.
 struct Clean {
     tree: PathBuf,
@@ -79,9 +82,9 @@ fn packages_are_installed_used_upgraded_removed_and_purged() {
 
 fn used(clean: &Clean) {
     assert_eq!(
-        clean.run("si-lsimage --version; si-updateclient --version; readlink -f /usr/bin/si-doctor"),
+        clean.run("si-lsimage --version; si-updateclient --version; readlink -f /usr/bin/si-doctor /usr/bin/si-verify"),
         format!(
-            "si-lsimage {version}\nsi-updateclient {version}\n/usr/bin/si\n",
+            "si-lsimage {version}\nsi-updateclient {version}\n/usr/bin/si\n/usr/bin/si\n",
             version = env!("CARGO_PKG_VERSION")
         )
     );
@@ -93,7 +96,7 @@ fn used(clean: &Clean) {
     );
     // Every command of both packages has its page and its completion.
     let names = clean.run("si --list-commands; si-client --list-commands");
-    for name in names.lines().filter(|name| *name != "si-doctor") {
+    for name in names.lines().filter(|name| !CHOSEN.contains(name)) {
         assert!(clean.has(&format!("/usr/share/man/man8/{name}.8.gz")), "{name}");
         assert!(
             clean.has(&format!("/usr/share/bash-completion/completions/{name}")),
