@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use simulcast_protocol::units::{Bytes, Rate};
-use simulcast_testkit::compare::differences;
+use simulcast_testkit::compare::{NOT_CAPTURED, differences};
 use simulcast_testkit::golden::{change, small};
 use simulcast_testkit::process::Process;
 
@@ -24,27 +24,6 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1.0)]
     pub(crate) loss: f64,
 }
-
-/// What of the golden client a version does not have, as rsync's patterns: mount points, what is volatile, and what
-/// is one machine's own.
-const NOT_CAPTURED: &[&str] = &[
-    "/dev",
-    "/proc",
-    "/sys",
-    "/run",
-    "/tmp",
-    "/var/tmp",
-    "/lost+found",
-    "/var/log/**",
-    "/etc/fstab",
-    "/etc/hostname",
-    "/etc/machine-id",
-    "/var/lib/simulcast",
-    "/var/lib/dbus/machine-id",
-    "/etc/ssh/ssh_host_*",
-    "/var/lib/dhcp/**",
-    "/etc/udev/rules.d/70-persistent-*",
-];
 
 /// What the nodes' own exclusion list protects from an update, in the list's and in rsync's syntax alike.
 const PROTECTED: &[&str] = &["/etc/hostname", "/var/lib/local/"];
