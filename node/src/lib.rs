@@ -23,7 +23,7 @@ use simulcast_transport::http::ServerUrl;
 pub use pack::OfferedPack;
 pub use peers::{Helping, PeerArgs};
 pub use record::Record;
-pub use transfer::{Delivery, Invitation, Seen, Transferred, transfer, transfer_seen};
+pub use transfer::{Delivery, Invitation, Transferred, Watch, transfer, transfer_watched};
 
 /// Which server, how to be let in, and how chunks come: options of every command that asks an image server.
 #[derive(Debug, clap::Args)]

@@ -110,7 +110,7 @@ impl<'i> OfferedPack<'i> {
             &receiver,
             receiver.needed(),
             console,
-            &|_| {},
+            console,
         );
         if receiver.failed() > 0 {
             let records = receiver.failed();

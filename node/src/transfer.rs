@@ -1,5 +1,6 @@
 //! The transfer: transports on one side of the queue, workers that write on the other.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -171,8 +172,22 @@ impl Failure {
     }
 }
 
-/// Is told how far a transfer is, after every chunk and by several threads.
-pub type Seen<'a> = &'a (dyn Fn(&Amount) + Sync);
+/// Is told how a transfer goes, by several threads.
+pub trait Watch: Sync {
+    /// How far it is, after every chunk.
+    fn amount(&self, amount: &Amount) {
+        let _ = amount;
+    }
+
+    /// A transport begins or is left, and why.
+    fn notice(&self, notice: &dyn Display);
+}
+
+impl Watch for Console {
+    fn notice(&self, notice: &dyn Display) {
+        self.say(notice);
+    }
+}
 
 /// Fetches and writes the chunks of `image` for which `missing` says so.
 ///
@@ -184,19 +199,19 @@ pub fn transfer(
     missing: &[bool],
     console: &Console,
 ) -> Result<Transferred> {
-    transfer_seen(delivery, writer, missing, console, &|_| {})
+    transfer_watched(delivery, writer, missing, console, console)
 }
 
-/// As [`transfer`], and tells `seen` how far it is.
+/// As [`transfer`], and tells `watch` how it goes.
 ///
 /// # Errors
 /// As [`transfer`].
-pub fn transfer_seen(
+pub fn transfer_watched(
     delivery: &Delivery<'_>,
     writer: &Writer<'_>,
     missing: &[bool],
     console: &Console,
-    seen: Seen<'_>,
+    watch: &dyn Watch,
 ) -> Result<Transferred> {
     bring(
         delivery,
@@ -204,7 +219,7 @@ pub fn transfer_seen(
         writer,
         missing,
         console,
-        seen,
+        watch,
     )
     .map_err(Failure::into_error)
 }
@@ -216,7 +231,7 @@ pub(super) fn bring<T: Taker>(
     taker: &T,
     missing: &[bool],
     console: &Console,
-    seen: Seen<'_>,
+    watch: &dyn Watch,
 ) -> Result<Transferred, Failure> {
     let Delivery {
         client,
@@ -231,7 +246,7 @@ pub(super) fn bring<T: Taker>(
         return Ok(Transferred::default());
     }
     let begun = Instant::now();
-    let notice = |notice: &Notice| console.say(notice);
+    let notice = |notice: &Notice| watch.notice(notice);
     let fits =
         |info_hash: &InfoHash, signature: &[u8]| signed.key().fits_torrent(&signed.id, info_hash, signature);
     let client = client.with_retry(Retry::PATIENT);
@@ -257,7 +272,7 @@ pub(super) fn bring<T: Taker>(
     let (conducted, written) = thread::scope(|scope| {
         let failure = Mutex::new(None);
         let workers: Vec<_> = (0..WORKERS)
-            .map(|_| scope.spawn(|| work(&fetch, taker, &lens, &progress, seen)))
+            .map(|_| scope.spawn(|| work(&fetch, taker, &lens, &progress, watch)))
             .collect();
         let conducted = conduct(order, &fetch);
         for worker in workers {
@@ -299,7 +314,7 @@ fn work<T: Taker>(
     taker: &T,
     lens: &[u32],
     progress: &Progress,
-    seen: Seen<'_>,
+    watch: &dyn Watch,
 ) -> Result<(), ApplyError> {
     let write = || {
         let mut worker = taker.worker()?;
@@ -308,7 +323,7 @@ fn work<T: Taker>(
             progress.update(|amount| {
                 amount.chunks_done += 1;
                 amount.bytes_done += u64::from(lens[chunk.index as usize]);
-                seen(amount);
+                watch.amount(amount);
             });
         }
         Ok(())

@@ -1,20 +1,22 @@
 //! The version comes, and is read back.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use simulcast_cli::Console;
+use simulcast_cli::{Amount, Console};
 use simulcast_image::apply::{Install, Selection};
 use simulcast_image::filter::{Exclusions, Side};
 use simulcast_image::verify::{VerifyOptions, verify as verify_tree};
-use simulcast_node::{Delivery, Record, ServerArgs, transfer_seen};
+use simulcast_node::{Delivery, Record, ServerArgs, Watch, transfer_watched};
 use simulcast_protocol::exclusion::NodeLists;
 use simulcast_protocol::name::ImageRef;
 use simulcast_protocol::units::Bytes;
 
+use super::reporter::Reporter;
 use super::{Done, Failure, Job, facts, storage};
 
 /// The state directory of the installed system.
@@ -55,8 +57,11 @@ pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
         helping: Some(&job.helping),
     };
     let total = signed.manifest.stored_bytes();
-    let seen = |amount: &simulcast_cli::Amount| job.reporter.progress(amount.bytes_done, total);
-    let transferred = transfer_seen(&delivery, install.writer(), &missing, console, &seen)?;
+    let told = Told {
+        reporter: &job.reporter,
+        total,
+    };
+    let transferred = transfer_watched(&delivery, install.writer(), &missing, console, &told)?;
     let installed = install.finish()?;
     for limited in installed.limited.iter().take(SHOWN) {
         job.reporter
@@ -71,6 +76,22 @@ pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
     ));
     storage::mount_rest(job.plan()?, signed, &job.target)?;
     Ok(())
+}
+
+/// Tells the image server how the transfer goes.
+struct Told<'a> {
+    reporter: &'a Reporter,
+    total: u64,
+}
+
+impl Watch for Told<'_> {
+    fn amount(&self, amount: &Amount) {
+        self.reporter.progress(amount.bytes_done, self.total);
+    }
+
+    fn notice(&self, notice: &dyn Display) {
+        self.reporter.say(&format!("receive: {notice}"));
+    }
 }
 
 /// Reads everything back from the disks and compares it with the manifest.
