@@ -70,6 +70,9 @@ pub struct Order {
     /// How chunks come.
     #[serde(default)]
     pub transport: Transport,
+    /// Whether it brings the version to its site: others of its network prefix get it from there alone.
+    #[serde(default)]
+    pub relay: bool,
     /// What the machine does at the end.
     #[serde(default)]
     pub finish: Finish,

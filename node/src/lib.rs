@@ -15,7 +15,7 @@ mod transfer;
 use std::path::PathBuf;
 
 use simulcast_image::manifest::VerifyingKey;
-use simulcast_image::order;
+use simulcast_image::order::{self, Order};
 use simulcast_protocol::api::Token;
 use simulcast_transport::fetch::{Choice, NamedInterface};
 use simulcast_transport::http::ServerUrl;
@@ -70,10 +70,10 @@ enum Transport {
 
 impl ServerArgs {
     /// As the installer is told by its order rather than by a command line.
-    pub fn of_order(server: ServerUrl, token: Token, key: VerifyingKey, transport: order::Transport) -> Self {
+    pub fn of_order(server: ServerUrl, token: Token, key: VerifyingKey, order: &Order) -> Self {
         Self {
             server: Some(server),
-            transport: match transport {
+            transport: match order.transport {
                 order::Transport::Auto => Transport::Auto,
                 order::Transport::Multicast => Transport::Multicast,
                 order::Transport::Bittorrent => Transport::Bittorrent,
@@ -84,7 +84,7 @@ impl ServerArgs {
             token_file: None,
             token: Some(token),
             server_key: Some(key),
-            peers: PeerArgs::default(),
+            peers: PeerArgs::relaying(order.relay),
         }
     }
 

@@ -68,6 +68,14 @@ impl Default for PeerArgs {
 }
 
 impl PeerArgs {
+    /// As usual, but for bringing the version to the site.
+    pub(super) fn relaying(relay: bool) -> Self {
+        Self {
+            relay,
+            ..Self::default()
+        }
+    }
+
     /// What is needed to fetch the chunks of a version that are `missing` from peers; `fits` checks a torrent's signature.
     pub(super) fn order<'a>(
         &self,

@@ -163,6 +163,7 @@ pub(crate) fn make(
             Some(TransportKind::Bittorrent) => Transport::Bittorrent,
             Some(TransportKind::Http) => Transport::Http,
         },
+        relay: entry.relay.unwrap_or(false),
         finish: match entry.finish {
             None | Some(Finish::Reboot) => order::Finish::Reboot,
             Some(Finish::Kexec) => order::Finish::Kexec,
@@ -349,6 +350,9 @@ mod tests {
         let order = made(CARD, &source(Some(RECORD))).unwrap();
         assert_eq!(order.layout.root().unwrap().mount.as_deref(), Some("/"));
         order.check().unwrap();
+        assert!(!order.relay);
+        let relaying = made(&format!("{CARD}relay = true\n"), &source(Some(RECORD)));
+        assert!(relaying.unwrap().relay);
         let error = made(CARD, &source(None)).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -31,7 +31,7 @@ pub(super) fn receive(job: &mut Job, console: &Console) -> Done {
     let server = job.server()?;
     let (order, signed) = (job.known_order()?, job.manifest()?);
     let token = job.token.clone().context("there is no token")?;
-    let args = ServerArgs::of_order(server, token, key, order.transport);
+    let args = ServerArgs::of_order(server, token, key, order);
     let image = ImageRef {
         name: order.image.clone(),
         version: Some(order.version),

@@ -60,7 +60,7 @@ impl Effective {
                 }
             )*};
         }
-        take!(mac uuid address groups priority comment image layout package network prefix gateway dns domain finish transport wipe
+        take!(mac uuid address groups priority comment image layout package network prefix gateway dns domain finish transport relay wipe
             console kernel_args machine_id ssh_host_keys rescue_keys);
         let variables: &BTreeMap<VariableName, Text> = &from.variables;
         for (variable, value) in variables {

@@ -54,6 +54,9 @@ pub(crate) struct Entry {
     pub(crate) finish: Option<Finish>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) transport: Option<TransportKind>,
+    /// Whether it brings versions to its site, for peers to get them from there alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) relay: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wipe: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]

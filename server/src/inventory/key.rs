@@ -113,7 +113,13 @@ pub(crate) const KEYS: &[Key] = &[
         "transport",
         Kind::Text,
         Of::Both,
-        "auto (usual), multicast or http",
+        "auto (usual), multicast, bittorrent or http",
+    ),
+    key(
+        "relay",
+        Kind::Flag,
+        Of::Both,
+        "true: it brings versions to its site, for peers to get them there",
     ),
     key(
         "wipe",
