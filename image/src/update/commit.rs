@@ -126,7 +126,7 @@ impl<'m> Update<'m> {
     /// Opens the file that stands in the tree where `entry` will be: the basis of a delta.
     ///
     /// # Errors
-    /// [`FsError`] when it is gone.
+    /// [`UpdateError::Fs`] when it is gone.
     pub fn basis(&self, entry: u32) -> Result<(std::fs::File, fs::Stat), UpdateError> {
         let entry = &self.plan.manifest.entries[entry as usize];
         let directory = self.directories()?.open(&self.plan.manifest.path(entry.parent))?;
