@@ -6,10 +6,12 @@ mod install;
 mod pid1;
 mod plan;
 mod receive;
+mod shell;
 #[cfg(test)]
 mod testing;
 mod text;
 mod unpack;
+mod wish;
 
 use std::process::ExitCode;
 

@@ -5,9 +5,9 @@
 //! about the install. What is to follow, the installer leaves as a word in a file; if it dies without one, the machine
 //! waits in rescue.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
-use crate::install::Wish;
+use crate::shell::with_console;
+use crate::wish::Wish;
 
 /// Directories that are mounted, each with its kind and options.
 const MOUNTS: [(&str, &str, &str); 6] = [
@@ -71,16 +72,8 @@ fn set_up(point: &str, kind: &str, options: &str) {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the installer and shells have the console; nothing of theirs is collected"
-)]
-fn command(program: &str) -> Command {
-    Command::new(program)
-}
-
 fn start_installer() -> Result<Child> {
-    let mut child = command("/proc/self/exe");
+    let mut child = with_console("/proc/self/exe");
     child
         .arg("run")
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -124,7 +117,7 @@ fn rescue() -> ! {
         for (tty, shell) in &mut shells {
             if shell.is_none() {
                 // Without a password: whoever stands at the console could start anything else too.
-                let started = command("/bin/busybox")
+                let started = with_console("/bin/busybox")
                     .args(["getty", "-n", "-l", "/bin/sh", "-L", "0", tty.as_str(), "vt100"])
                     .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
                     .spawn();
@@ -168,20 +161,4 @@ fn consoles() -> Vec<String> {
     all.sort();
     all.dedup();
     all
-}
-
-/// A shell on the console, until it is left.
-pub(crate) fn console_shell() -> Result<()> {
-    let open = || OpenOptions::new().read(true).write(true).open("/dev/console");
-    let console = open().context("cannot open /dev/console")?;
-    let (out, talk) = (console.try_clone()?, console.try_clone()?);
-    // With the terminal behind the console as its own, so that Ctrl-C ends what runs in it.
-    let mut shell = command("/bin/busybox");
-    shell
-        .args(["setsid", "cttyhack", "/bin/sh", "-i"])
-        .stdin(Stdio::from(console))
-        .stdout(Stdio::from(out))
-        .stderr(Stdio::from(talk));
-    shell.status().context("cannot start /bin/sh")?;
-    Ok(())
 }

@@ -11,7 +11,8 @@ use simulcast_protocol::id::ContentId;
 use simulcast_system::command::{Run, Tool};
 
 use super::chroot::{Chroot, said};
-use super::{Done, Failure, Job, RUN, facts};
+use super::{Done, Failure, Job, facts};
+use crate::wish::RUN;
 
 /// How long one script may take.
 const SCRIPT: Duration = Duration::from_secs(1800);

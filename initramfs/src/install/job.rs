@@ -14,6 +14,7 @@ use simulcast_protocol::name::ImageRef;
 use simulcast_system::storage;
 use simulcast_transport::http::{self, Client, HttpError, Retry, ServerUrl};
 
+use super::describe::describe;
 use super::{Done, Failure, Job, demands, facts};
 use crate::text::time;
 
@@ -175,7 +176,7 @@ impl Job {
         let disks = facts::disks()?;
         let order = self.known_order()?;
         let plan = plan(order, &disks, self.firmware).map_err(Failure::Final)?;
-        self.reporter.say(&crate::plan::describe(&plan));
+        self.reporter.say(&describe(&plan));
         let manifest = &self.manifest()?.manifest;
         let lacking = demands::lacking(&plan, &|path| manifest.find(path.as_bytes()).is_some());
         if !lacking.is_empty() {

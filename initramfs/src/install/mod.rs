@@ -6,6 +6,7 @@
 mod boot_loader;
 mod chroot;
 mod demands;
+mod describe;
 mod efi;
 mod extras;
 mod facts;
@@ -38,19 +39,18 @@ use simulcast_protocol::install::{Action, Hello, What};
 use simulcast_protocol::units::Bytes;
 use simulcast_transport::http::Client;
 
+pub(crate) use describe::describe;
 pub(crate) use facts::{disks, firmware};
 pub(crate) use job::{plan, resumes};
-pub(crate) use rescue::Wish;
 
 use reporter::Reporter;
 use step::Step;
 use watch::Watch;
 
+use crate::wish::{RUN, Wish};
+
 /// Where the new system is mounted while it is made.
 const TARGET: &str = "/mnt";
-
-/// Where this program keeps what lives as long as the mini-kernel.
-pub(crate) const RUN: &str = "/run/simulcast";
 
 /// Install this machine as the image server says
 ///
@@ -116,14 +116,14 @@ pub(crate) fn run(args: &Args, console: &Console) -> Result<Exit> {
         Ok(line) => line,
         Err(error) => {
             reporter.say(&format!("error: {error}"));
-            rescue::leave_word(Wish::Rescue)?;
+            Wish::Rescue.leave()?;
             return Ok(Exit::Failed);
         }
     };
     let mut job = Job::new(line, Arc::clone(&reporter), PathBuf::from(TARGET));
     match job.all(console) {
         Ok(wish) => {
-            rescue::leave_word(wish)?;
+            wish.leave()?;
             Ok(Exit::Done)
         }
         Err((step, error)) => {

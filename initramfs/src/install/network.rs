@@ -12,7 +12,8 @@ use simulcast_protocol::install::cmdline::{Addressing, CommandLine};
 use simulcast_system::command::{Run, Tool};
 
 use super::reporter::Reporter;
-use super::{Done, RUN, facts};
+use super::{Done, facts};
+use crate::wish::RUN;
 
 /// How long a card may take to see its switch: spanning tree keeps a port silent for 30 s.
 const CARRIER: Duration = Duration::from_secs(45);

@@ -8,49 +8,9 @@ use anyhow::{Context, Result};
 use simulcast_protocol::install::What;
 use simulcast_system::command::{Run, Tool};
 
+use super::network;
 use super::reporter::Reporter;
-use super::{RUN, network};
-
-/// What PID 1 is to do when the installer has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// Restart the machine.
-    Reboot,
-    /// Switch it off.
-    Poweroff,
-    /// Start the kernel that was loaded.
-    Kexec,
-    /// Wait, with shells on the consoles.
-    Rescue,
-}
-
-const WORD: &str = "next";
-
-impl Wish {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Reboot => "reboot",
-            Self::Poweroff => "poweroff",
-            Self::Kexec => "kexec",
-            Self::Rescue => "rescue",
-        }
-    }
-
-    /// What the installer left word to do; rescue when it left none.
-    pub(crate) fn read() -> Self {
-        let word = fs::read_to_string(Path::new(RUN).join(WORD)).unwrap_or_default();
-        [Self::Reboot, Self::Poweroff, Self::Kexec]
-            .into_iter()
-            .find(|wish| wish.word() == word.trim())
-            .unwrap_or(Self::Rescue)
-    }
-}
-
-/// Leaves word for PID 1.
-pub(super) fn leave_word(wish: Wish) -> Result<()> {
-    let path = Path::new(RUN).join(WORD);
-    fs::write(&path, wish.word()).with_context(|| format!("cannot write {}", path.display()))
-}
+use crate::wish::Wish;
 
 /// Tells everybody that a step failed for good, and opens the ways in. It does not fail itself: what it cannot do, it says.
 pub(super) fn failed(reporter: &Reporter, step: &str, text: &str) {
@@ -70,7 +30,7 @@ pub(super) fn failed(reporter: &Reporter, step: &str, text: &str) {
     if !reporter.finish() {
         reporter.say("the server does not know it yet: it cannot be reached");
     }
-    if let Err(error) = leave_word(Wish::Rescue) {
+    if let Err(error) = Wish::Rescue.leave() {
         reporter.say(&format!("{error:#}"));
     }
 }
@@ -115,7 +75,7 @@ pub(super) fn open_ssh(keys: &[String]) -> Result<Vec<String>> {
 /// A shell on the console in the middle of an install, until it is left.
 pub(super) fn shell(reporter: &Reporter, text: &str) {
     reporter.say(text);
-    if let Err(error) = crate::pid1::console_shell() {
+    if let Err(error) = crate::shell::console_shell() {
         reporter.say(&format!("there is no shell: {error:#}"));
     }
 }

@@ -242,7 +242,7 @@ pub(super) fn format(plan: &Plan, order: &Order) -> Done {
 
 /// Makes the subvolumes of btrfs.
 fn subvolumes(plan: &Plan) -> Result<()> {
-    let top = Path::new(super::RUN).join("btrfs");
+    let top = Path::new(crate::wish::RUN).join("btrfs");
     for fs in &plan.filesystems {
         let Some(name) = &fs.subvolume else { continue };
         fs::create_dir_all(&top).with_context(|| format!("cannot make {}", top.display()))?;
