@@ -60,6 +60,32 @@ pub enum Drift {
     Extra,
 }
 
+impl Drift {
+    /// In one word, as in a list.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Kind => "kind",
+            Self::Content => "content",
+            Self::Metadata => "metadata",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+impl std::fmt::Display for Drift {
+    /// Behind a path, as in `/etc/hosts has another content`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "is missing",
+            Self::Kind => "is something else",
+            Self::Content => "has another content",
+            Self::Metadata => "has another owner, mode or time",
+            Self::Extra => "is not of this version",
+        })
+    }
+}
+
 /// One path that is not as the version has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drifted {

@@ -9,7 +9,7 @@ use simulcast_cli::{Console, Exit, Remark};
 use simulcast_image::filter::Side;
 use simulcast_image::fs;
 use simulcast_image::manifest::Manifest;
-use simulcast_image::verify::{Drift, VerifyOptions, VerifyReport, verify};
+use simulcast_image::verify::{VerifyOptions, VerifyReport, verify};
 use simulcast_node::{Record, ServerArgs};
 use simulcast_protocol::exclusion::NodeLists;
 use simulcast_protocol::id::ManifestId;
@@ -108,7 +108,7 @@ impl Args {
             report
                 .paths
                 .iter()
-                .try_for_each(|drifted| writeln!(out, "{:8} {}", word(drifted.drift), drifted.path))
+                .try_for_each(|drifted| writeln!(out, "{:8} {}", drifted.drift.word(), drifted.path))
         })?;
         let more = report.drifted - report.paths.len() as u64;
         if more > 0 {
@@ -140,15 +140,5 @@ impl Args {
         let lists = self.server.exclusions(&client, image, node.as_ref(), console)?;
         let (_, signed) = self.server.manifest(&client, image, console)?;
         Ok((signed.id, signed.manifest, lists))
-    }
-}
-
-fn word(drift: Drift) -> &'static str {
-    match drift {
-        Drift::Missing => "missing",
-        Drift::Kind => "kind",
-        Drift::Content => "content",
-        Drift::Metadata => "metadata",
-        Drift::Extra => "extra",
     }
 }

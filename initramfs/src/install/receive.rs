@@ -119,7 +119,7 @@ pub(super) fn verify(job: &mut Job) -> Done {
         .paths
         .iter()
         .take(SHOWN)
-        .map(|drifted| format!("{} ({:?})", drifted.path, drifted.drift))
+        .map(|drifted| format!("{} {}", drifted.path, drifted.drift))
         .collect();
     let more = report.drifted - shown.len() as u64;
     let text = format!(

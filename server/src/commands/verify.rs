@@ -210,11 +210,11 @@ fn judge(node: &NodeName, wanted: Option<&(String, ManifestId)>, answer: Answer)
 /// Nodes that are alike on one line; with `paths`, then each path with the nodes on which it differs.
 fn print(found: &[Found], paths: bool, console: &Console) -> Result<()> {
     let mut states: BTreeMap<&str, Vec<NodeName>> = BTreeMap::new();
-    let mut differing: BTreeMap<(&str, String), Vec<NodeName>> = BTreeMap::new();
+    let mut differing: BTreeMap<(&str, &str), Vec<NodeName>> = BTreeMap::new();
     for one in found {
         states.entry(&one.state).or_default().push(one.node.clone());
         for drifted in one.paths.iter().filter(|_| paths) {
-            let what = format!("{:?}", drifted.drift).to_lowercase();
+            let what = drifted.drift.word();
             let nodes = differing.entry((&drifted.path, what)).or_default();
             nodes.push(one.node.clone());
         }
