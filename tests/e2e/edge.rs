@@ -56,7 +56,10 @@ fn every_way(label: &str, size: EdgeSize) {
             "--force",
             "--json",
         ]);
-        command.args(["--no-default-excludes", "--root"]).arg(&node);
+        // What is kept for a rollback would be one more difference.
+        command
+            .args(["--no-default-excludes", "--keep", "0", "--root"])
+            .arg(&node);
         Outcome::of(&site, "update", &mut command)
     };
     update();
