@@ -17,6 +17,8 @@ pub mod order;
 pub mod pack;
 pub mod store;
 pub mod tar;
+#[cfg(test)]
+mod testing;
 pub mod update;
 pub mod verify;
 

@@ -260,14 +260,13 @@ impl Visitor for Check<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs as std_fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
     use super::*;
-    use crate::capture::{Import, ScanScope, import_tree};
     use crate::store::Store;
+    use crate::testing::import;
 
     fn found(manifest: &Manifest, tree: &Path, checksum: bool, strict: bool) -> Vec<String> {
         let protects = |_: Side, path: &[u8], _: bool| path == b"own";
@@ -293,24 +292,8 @@ mod tests {
         std_fs::hard_link(at("linked"), at("second")).unwrap();
         std_fs::create_dir(at("dir")).unwrap();
         symlink("one", at("link")).unwrap();
-        let import = Import {
-            image: "golden".parse().unwrap(),
-            source: BTreeMap::new(),
-            created: 0,
-            level: 1,
-            threads: 1,
-        };
-        let scope = ScanScope {
-            excluded: &|_, _| false,
-            closed: &HashSet::new(),
-        };
         let store = Store::open(state.path()).unwrap();
-        let root = || fs::open_root(tree.path()).unwrap();
-        let manifest = import_tree(&store, root(), &scope, import)
-            .unwrap()
-            .0
-            .signed
-            .manifest;
+        let manifest = import(&store, "golden", tree.path()).0.signed.manifest;
         assert!(found(&manifest, tree.path(), true, true).is_empty());
         let time = std_fs::metadata(at("quiet")).unwrap().modified().unwrap();
         std_fs::write(at("quiet"), "QUIET").unwrap();

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::manifest::Manifest;
 use crate::store::{ChunkStore, Store, StoreError, collect, fsck};
+use crate::testing::import;
 
 fn request(tree: &Path) -> CaptureRequest {
     CaptureRequest {
@@ -108,20 +109,7 @@ fn what_is_captured_is_what_an_import_gives() {
     assert_eq!(manifest.info.source["host"], "golden");
     assert!(moved.received > 30_000_000);
     fs::remove_file(tree.path().join("no.excluded")).unwrap();
-    let import = Import {
-        image: "other".parse().unwrap(),
-        source: BTreeMap::new(),
-        created: 0,
-        level: 1,
-        threads: 1,
-    };
-    let scope = ScanScope {
-        excluded: &|_, _| false,
-        closed: &HashSet::new(),
-    };
-    let imported = import_tree(&store, crate::fs::open_root(tree.path()).unwrap(), &scope, import)
-        .unwrap()
-        .0;
+    let imported = import(&store, "other", tree.path()).0;
     let mut entries = manifest.entries.clone();
     // Removing the excluded file changed the time of the root.
     entries[0].meta.mtime = imported.signed.manifest.entries[0].meta.mtime;

@@ -8,16 +8,7 @@ use proptest::prelude::*;
 use super::encode::{encode_within, matching_time};
 use super::ops::Op;
 use super::*;
-
-/// Bytes without structure, the same for the same seed.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
-    bytes
-}
+use crate::testing::noise;
 
 fn sign(basis: &[u8]) -> Signature {
     let made = signature(basis, basis.len() as u64).unwrap();

@@ -4,26 +4,19 @@
 //! Decoding bounds every length before it is allocated, and ends with [`check`](super::check), so that what comes out
 //! is sound or refused.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use simulcast_protocol::id::{ChunkId, PartId};
+use simulcast_protocol::id::PartId;
 use simulcast_protocol::limits::{CHUNKS, ENTRIES, FILE_BYTES, MANIFEST_BYTES, PART_BYTES, PARTS};
 
 use super::check::{self, Unsound};
+use super::sections::{Handles, read_head, read_section, write_head, write_section};
 use super::{Chunk, Entry, FileContent, Hole, Info, Kind, Manifest, Part, Segment};
-use crate::chunk::{ChunkHandle, ChunkKey, Encoding};
 use crate::fs::{Device, Meta, Timestamp, Xattr};
 
 const MAGIC: [u8; 8] = *b"SIMCAST\0";
 
 /// The format that this code writes and reads. A change that an older reader cannot understand takes the next number.
 const FORMAT: u32 = 1;
-
-/// zstd level of the sections: manifests are small, written once and sent to every node.
-const LEVEL: i32 = 9;
-
-/// How many bytes zstd can make of one at most: its smallest block has 4 bytes and stands for 128 KiB (RFC 8878, 3.1.1.2).
-const EXPANSION: usize = 1 << 15;
 
 /// Why bytes are not taken as a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +75,7 @@ struct Parts {
 
 #[derive(Default, Serialize, Deserialize)]
 struct Chunks {
-    id: Vec<ChunkId>,
-    key: Vec<ChunkKey>,
-    encoding: Vec<Encoding>,
-    stored_len: Vec<u32>,
-    raw_len: Vec<u32>,
+    handles: Handles,
     segment_count: Vec<u32>,
     /// 0 for dead bytes, 1 for the part after that of the last part segment, else the part's index + 2.
     segments: Vec<u32>,
@@ -94,8 +83,7 @@ struct Chunks {
 }
 
 pub(super) fn encode(manifest: &Manifest) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend(FORMAT.to_le_bytes());
+    let mut out = write_head(MAGIC, FORMAT);
     write_section(&mut out, &manifest.info);
     write_section(&mut out, &Entries::of(&manifest.entries));
     let (id, len) = manifest.parts.iter().map(|part| (part.id, part.len)).unzip();
@@ -105,12 +93,7 @@ pub(super) fn encode(manifest: &Manifest) -> Vec<u8> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, DecodeError> {
-    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(DecodeError::Magic)?;
-    let (format, mut rest) = rest.split_first_chunk::<4>().ok_or(DecodeError::Magic)?;
-    if *magic != MAGIC {
-        return Err(DecodeError::Magic);
-    }
-    let format = u32::from_le_bytes(*format);
+    let (format, mut rest) = read_head(bytes, MAGIC).ok_or(DecodeError::Magic)?;
     if format != FORMAT {
         return Err(DecodeError::Format(format));
     }
@@ -130,50 +113,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, DecodeError> {
     };
     check::check(&manifest)?;
     Ok(manifest)
-}
-
-/// A section: length of the raw bytes, length of the zstd frame (both little-endian, 32 bits), the frame.
-pub(crate) fn write_section<T: Serialize>(out: &mut Vec<u8>, value: &T) {
-    let raw = postcard::to_stdvec(value).expect("columns of plain values always encode");
-    let mut frame = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
-    zstd_safe::compress(&mut frame, &raw, LEVEL).expect("the buffer has the bound's size");
-    let len32 = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a section is far below 4 GiB");
-    out.extend(len32(&raw).to_le_bytes());
-    out.extend(len32(&frame).to_le_bytes());
-    out.extend(frame);
-}
-
-/// Reads one, and takes its raw length off `budget` before memory is taken for it.
-pub(crate) fn read_section<T: DeserializeOwned>(
-    rest: &mut &[u8],
-    budget: &mut usize,
-    name: &'static str,
-) -> Result<T, DecodeError> {
-    let damaged = || DecodeError::Damaged(name);
-    let mut number = || {
-        let (bytes, after) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-        *rest = after;
-        Ok::<_, DecodeError>(u32::from_le_bytes(*bytes) as usize)
-    };
-    let (raw_len, frame_len) = (number()?, number()?);
-    *budget = budget
-        .checked_sub(raw_len)
-        .ok_or(DecodeError::TooMany("bytes", MANIFEST_BYTES))?;
-    let (frame, after) = rest.split_at_checked(frame_len).ok_or_else(damaged)?;
-    *rest = after;
-    // The frame must say its size itself and be able to fill it, so that a lie about `raw_len` allocates nothing.
-    if raw_len > frame.len().saturating_mul(EXPANSION) {
-        return Err(damaged());
-    }
-    if zstd_safe::get_frame_content_size(frame).ok().flatten() != Some(raw_len as u64) {
-        return Err(damaged());
-    }
-    let mut raw = Vec::with_capacity(raw_len);
-    zstd_safe::decompress(&mut raw, frame).map_err(|_| damaged())?;
-    match postcard::take_from_bytes(&raw) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(damaged()),
-    }
 }
 
 impl Entries {
@@ -405,11 +344,7 @@ impl Chunks {
         let mut columns = Self::default();
         let mut next_part = 0;
         for Chunk { handle, segments } in chunks {
-            columns.id.push(handle.id);
-            columns.key.push(handle.key);
-            columns.encoding.push(handle.encoding);
-            columns.stored_len.push(handle.stored_len);
-            columns.raw_len.push(handle.raw_len);
+            columns.handles.push(handle);
             columns
                 .segment_count
                 .push(u32::try_from(segments.len()).expect("a segment has at least one byte"));
@@ -432,29 +367,18 @@ impl Chunks {
 
     fn into_rows(self) -> Result<Vec<Chunk>, DecodeError> {
         let damaged = || DecodeError::Damaged("chunks");
-        let count = self.id.len();
+        let count = self.handles.len();
         if count > CHUNKS {
             return Err(DecodeError::TooMany("chunks", CHUNKS));
         }
-        let columns = [
-            self.key.len(),
-            self.encoding.len(),
-            self.stored_len.len(),
-            self.raw_len.len(),
-        ];
-        if columns
-            .iter()
-            .chain(&[self.segment_count.len()])
-            .any(|&len| len != count)
-        {
+        if self.segment_count.len() != count {
             return Err(damaged());
         }
+        let handles = self.handles.into_rows().ok_or_else(damaged)?;
         let mut rows = Vec::with_capacity(count);
         let (mut codes, mut dead, mut next_part) = (&self.segments[..], self.dead_len.iter(), 0u32);
-        for row in 0..count {
-            let (mine, after) = codes
-                .split_at_checked(self.segment_count[row] as usize)
-                .ok_or_else(damaged)?;
+        for (handle, segments) in handles.into_iter().zip(self.segment_count) {
+            let (mine, after) = codes.split_at_checked(segments as usize).ok_or_else(damaged)?;
             codes = after;
             let mut segment = |code: u32| match code {
                 0 => dead.next().map(|&len| Segment::Dead(len)),
@@ -469,13 +393,6 @@ impl Chunks {
                 .map(|&code| segment(code))
                 .collect::<Option<_>>()
                 .ok_or_else(damaged)?;
-            let handle = ChunkHandle {
-                id: self.id[row],
-                key: self.key[row],
-                encoding: self.encoding[row],
-                stored_len: self.stored_len[row],
-                raw_len: self.raw_len[row],
-            };
             rows.push(Chunk { handle, segments });
         }
         if codes.is_empty() && dead.next().is_none() {

@@ -10,6 +10,7 @@
 mod check;
 mod codec;
 mod content;
+mod sections;
 mod signature;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,9 @@ use simulcast_protocol::name::{ImageName, Version};
 
 pub use check::Unsound;
 pub use codec::DecodeError;
-pub(crate) use codec::{read_section, write_section};
 pub(crate) use content::content_id;
 pub use content::{FileContent, Hole, PartPlace, zero_part_id};
+pub(crate) use sections::{Handles, read_head, read_section, write_head, write_section};
 pub use signature::{KeyError, SIGNATURE_BYTES, SignatureError, SignedManifest, SigningKey, VerifyingKey};
 
 use crate::chunk::ChunkHandle;

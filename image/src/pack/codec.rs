@@ -1,15 +1,14 @@
 //! The bytes of a pack's list: a magic number, the format version, and three sections of columns like a manifest's.
 
 use serde::{Deserialize, Serialize};
-use simulcast_protocol::id::{ChunkId, ContentId, ManifestId};
+use simulcast_protocol::id::{ContentId, ManifestId};
 use simulcast_protocol::limits::{
     CHUNK_STORED_BYTES, CHUNKS, FILE_BYTES, PACK_BASIS_BYTES, PACK_BYTES, PACK_RECORDS, PACK_SOURCES,
     PART_BYTES,
 };
 
 use super::{Form, Pack, PackChunk, PackError, Record};
-use crate::chunk::{ChunkHandle, ChunkKey, Encoding};
-use crate::manifest::{Manifest, read_section, write_section};
+use crate::manifest::{Handles, Manifest, read_head, read_section, write_head, write_section};
 
 const MAGIC: [u8; 8] = *b"SIMPACK\0";
 
@@ -38,18 +37,13 @@ struct Records {
 
 #[derive(Default, Serialize, Deserialize)]
 struct Chunks {
-    id: Vec<ChunkId>,
-    key: Vec<ChunkKey>,
-    encoding: Vec<Encoding>,
-    stored_len: Vec<u32>,
-    raw_len: Vec<u32>,
+    handles: Handles,
     record_count: Vec<u32>,
     borrowed: Vec<u32>,
 }
 
 pub(super) fn encode(pack: &Pack) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend(FORMAT.to_le_bytes());
+    let mut out = write_head(MAGIC, FORMAT);
     let (from, to) = (pack.from.clone(), pack.to);
     write_section(&mut out, &Info { from, to });
     let mut records = Records {
@@ -61,11 +55,7 @@ pub(super) fn encode(pack: &Pack) -> Vec<u8> {
         ..Chunks::default()
     };
     for chunk in &pack.chunks {
-        chunks.id.push(chunk.handle.id);
-        chunks.key.push(chunk.handle.key);
-        chunks.encoding.push(chunk.handle.encoding);
-        chunks.stored_len.push(chunk.handle.stored_len);
-        chunks.raw_len.push(chunk.handle.raw_len);
+        chunks.handles.push(&chunk.handle);
         let count = u32::try_from(chunk.records.len()).expect("a record has at least one byte");
         chunks.record_count.push(count);
         chunk.records.iter().for_each(|record| records.push(record));
@@ -76,14 +66,7 @@ pub(super) fn encode(pack: &Pack) -> Vec<u8> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Pack, PackError> {
-    let (magic, rest) = bytes
-        .split_first_chunk::<8>()
-        .ok_or(PackError::Damaged("first"))?;
-    let (format, mut rest) = rest.split_first_chunk::<4>().ok_or(PackError::Damaged("first"))?;
-    if *magic != MAGIC {
-        return Err(PackError::Damaged("first"));
-    }
-    let format = u32::from_le_bytes(*format);
+    let (format, mut rest) = read_head(bytes, MAGIC).ok_or(PackError::Damaged("first"))?;
     if format != FORMAT {
         return Err(PackError::Format(format));
     }
@@ -188,31 +171,16 @@ impl Records {
 impl Chunks {
     fn into_rows(self, records: &[Record]) -> Result<(Vec<PackChunk>, Vec<u32>), PackError> {
         let damaged = || PackError::Damaged("chunks");
-        let count = self.id.len();
-        let columns = [
-            self.key.len(),
-            self.encoding.len(),
-            self.stored_len.len(),
-            self.raw_len.len(),
-            self.record_count.len(),
-        ];
-        if count + self.borrowed.len() > CHUNKS || columns.iter().any(|&len| len != count) {
+        let count = self.handles.len();
+        if count + self.borrowed.len() > CHUNKS || self.record_count.len() != count {
             return Err(damaged());
         }
+        let handles = self.handles.into_rows().ok_or_else(damaged)?;
         let mut rows = Vec::with_capacity(count);
         let mut left = records;
-        for row in 0..count {
-            let (mine, after) = left
-                .split_at_checked(self.record_count[row] as usize)
-                .ok_or_else(damaged)?;
+        for (handle, records) in handles.into_iter().zip(self.record_count) {
+            let (mine, after) = left.split_at_checked(records as usize).ok_or_else(damaged)?;
             left = after;
-            let handle = ChunkHandle {
-                id: self.id[row],
-                key: self.key[row],
-                encoding: self.encoding[row],
-                stored_len: self.stored_len[row],
-                raw_len: self.raw_len[row],
-            };
             let total: u64 = mine.iter().map(|record| u64::from(record.len)).sum();
             let sound = (1..=PART_BYTES).contains(&(handle.raw_len as usize))
                 && (1..=CHUNK_STORED_BYTES).contains(&(handle.stored_len as usize))

@@ -53,18 +53,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// Bytes that no compressor makes shorter.
-    fn noise(len: usize, seed: u64) -> Vec<u8> {
-        let mut state = seed | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        };
-        (0..len).map(|_| next()).collect()
-    }
+    use crate::testing::noise;
 
     #[test]
     fn an_insertion_costs_little_wherever_the_old_bytes_lie() {

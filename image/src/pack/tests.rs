@@ -1,6 +1,6 @@
 //! Any of the old versions becomes the new one by the pack, for fewer bytes, whatever was changed on the node.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -10,42 +10,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::apply::Install;
-use crate::capture::{Import, ScanScope, import_tree};
 use crate::fs::open_root;
 use crate::manifest::SignedManifest;
 use crate::store::{ChunkStore, Store, collect, fsck};
+use crate::testing::{import, noise};
 use crate::update::{CommitOptions, KEPT_UPDATES, Plan, PlanOptions, Update};
 use crate::verify::VerifyOptions;
-
-/// Bytes that do not compress, and that differ by seed.
-fn noise(len: usize, seed: u32) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[1]
-    };
-    (0..len).map(|_| next()).collect()
-}
-
-fn import(store: &Store, tree: &Path) -> SignedManifest {
-    let import = Import {
-        image: "golden".parse().unwrap(),
-        source: BTreeMap::new(),
-        created: 0,
-        level: 1,
-        threads: 1,
-    };
-    let scope = ScanScope {
-        excluded: &|_, _| false,
-        closed: &HashSet::new(),
-    };
-    import_tree(store, open_root(tree).unwrap(), &scope, import)
-        .unwrap()
-        .0
-        .signed
-}
 
 fn write(tree: &Path, path: &str, bytes: &[u8]) {
     let path = tree.join(path);
@@ -56,7 +26,7 @@ fn write(tree: &Path, path: &str, bytes: &[u8]) {
 /// A program of which something in the middle is another in each version.
 fn program(version: u32) -> Vec<u8> {
     let mut bytes = noise(300_000, 5);
-    bytes.splice(100_000..100_000, noise(200, 100 + version));
+    bytes.splice(100_000..100_000, noise(200, 100 + u64::from(version)));
     bytes
 }
 
@@ -79,7 +49,7 @@ fn site(with_large: bool) -> Site {
         write(at, "bin/same", &noise(50_000, 9));
         let minor = 50 + version / 2;
         let mut module = noise(400_000, 11);
-        module.splice(10..10, noise(50, 200 + version));
+        module.splice(10..10, noise(50, 200 + u64::from(version)));
         write(at, &format!("lib/6.1.0-{minor}/module.ko"), &module);
         let mut large = noise(PACK_BASIS_BYTES + (9 << 20), 13);
         if !with_large {
@@ -89,8 +59,12 @@ fn site(with_large: bool) -> Site {
         let step = if with_large { 7 << 20 } else { 100 };
         large.splice(0..0, noise((version as usize - 1) * step, 15));
         write(at, "srv/large", &large);
-        write(at, &format!("etc/new{version}"), &noise(20_000, 300 + version));
-        versions.push(import(&store, at));
+        write(
+            at,
+            &format!("etc/new{version}"),
+            &noise(20_000, 300 + u64::from(version)),
+        );
+        versions.push(import(&store, "golden", at).0.signed);
     }
     Site {
         _state: state,

@@ -1,6 +1,5 @@
 //! From a tree to a version and back.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
@@ -10,23 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::apply::Install;
-use crate::capture::{CaptureReport, Import, ScanScope, import_tree};
 use crate::manifest::Manifest;
-
-fn import(store: &Store, name: &str, tree: &Path) -> (StoredVersion, CaptureReport) {
-    let import = Import {
-        image: name.parse().unwrap(),
-        source: BTreeMap::new(),
-        created: 0,
-        level: 1,
-        threads: 2,
-    };
-    let scope = ScanScope {
-        excluded: &|_, _| false,
-        closed: &HashSet::new(),
-    };
-    import_tree(store, crate::fs::open_root(tree).unwrap(), &scope, import).unwrap()
-}
+use crate::testing::import;
 
 fn install(store: &Store, manifest: &Manifest, target: &Path, order: impl Iterator<Item = usize>) {
     let install = Install::begin(manifest, crate::fs::open_root(target).unwrap()).unwrap();

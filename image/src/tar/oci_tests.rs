@@ -1,6 +1,5 @@
 //! Container images: layers over each other, whiteouts, compression, digests, and what is wrong.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 
@@ -10,9 +9,9 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::*;
-use crate::capture::Import;
 use crate::manifest::{Kind, Manifest};
 use crate::store::Store;
+use crate::testing::version_of;
 
 /// A layer: paths with contents; a path that ends in a slash is a directory.
 fn layer(members: &[(&str, &str)]) -> Vec<u8> {
@@ -129,14 +128,7 @@ fn layout(layers: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
 fn import(file: &File, tag: Option<&str>) -> Result<Manifest, TarError> {
     let state = TempDir::new().unwrap();
     let store = Store::open(state.path()).unwrap();
-    let import = Import {
-        image: "box".parse().unwrap(),
-        source: BTreeMap::new(),
-        created: 0,
-        level: 1,
-        threads: 1,
-    };
-    let imported = import_oci(&store, file, tag, import, &|_, _| false, &|_| {});
+    let imported = import_oci(&store, file, tag, version_of("box"), &|_, _| false, &|_| {});
     if imported.is_err() {
         assert!(store.versions(&"box".parse().unwrap()).unwrap().is_empty());
     }

@@ -1,6 +1,6 @@
 //! Any tree becomes equal to any version, outside what is protected.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::capture::{Import, ScanScope, import_tree};
 use crate::delta::Signature;
 use crate::filter::Side;
 use crate::manifest::Manifest;
@@ -77,28 +76,7 @@ fn built(nodes: &[Node]) -> TempDir {
 }
 
 fn import(store: &Store, tree: &Path) -> Manifest {
-    let scope = ScanScope {
-        excluded: &|_, _| false,
-        closed: &HashSet::new(),
-    };
-    let begun = std::time::Instant::now();
-    loop {
-        let import = Import {
-            image: "golden".parse().unwrap(),
-            source: BTreeMap::new(),
-            created: 0,
-            level: 1,
-            threads: 1,
-        };
-        match import_tree(store, crate::fs::open_root(tree).unwrap(), &scope, import) {
-            Ok((version, _)) => return version.signed.manifest,
-            // A test beside this one has just forked to start rsync: for a moment, its child holds our lock as well.
-            Err(error) if error.to_string().contains("another capture") && begun.elapsed().as_secs() < 10 => {
-                std::thread::yield_now();
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
+    crate::testing::import(store, "golden", tree).0.signed.manifest
 }
 
 fn nothing(_: Side, _: &[u8], _: bool) -> bool {
