@@ -26,6 +26,14 @@ pub const RECEIVERS: usize = 16_384;
 /// Chunks whose symbols are sent in turn: a burst of 32 lost packets then costs each chunk two or three symbols.
 pub const WINDOW_CHUNKS: usize = 16;
 
+/// Chunks that are sent in turn at least, however slow the line is.
+pub const WINDOW_LEAST: usize = 2;
+
+/// Time in which the chunks that are sent in turn go at the present rate: longer than any burst of loss that is to be spread
+/// over several, and no longer than it takes to find out that a rate is too much, so that not all of them lack more than
+/// parity can make.
+pub const WINDOW_TIME: Duration = Duration::from_secs(1);
+
 /// Stored bytes of the chunks that are sent in turn, unless a single one is larger: receivers hold all of them.
 pub const WINDOW_BYTES: u64 = 32 << 20;
 
@@ -148,6 +156,10 @@ pub const SAMPLE_PACKETS: u64 = 200;
 
 /// Time over which loss is told at least: shorter ones say more of the driver's batches than of the network.
 pub const SAMPLE_TIME: Duration = Duration::from_millis(5);
+
+/// Time that packets wait on their way at most, beyond what they did at best, before the rate is raised: deep queues of slow
+/// lines lose nothing until they are full, half a second late.
+pub const QUEUE_TIME: Duration = Duration::from_millis(100);
 
 /// Loss, in millionths, beyond what is usual for a receiver that it reports at once, and that may slow the sender.
 pub const LOSS_NOTICED_PPM: u64 = 20_000;

@@ -75,6 +75,8 @@ pub struct RateControl {
     ceiling: Option<u64>,
     /// The rate that is not passed until somebody has followed well.
     reach: u64,
+    /// Whether anybody has said yet how well it follows.
+    heard: bool,
     /// Up to when steps upwards were made.
     stepped: Time,
     /// The last cut.
@@ -100,6 +102,7 @@ impl RateControl {
             current: START.bits_per_second().clamp(min.min(max), max),
             ceiling: None,
             reach: START.bits_per_second().saturating_mul(2),
+            heard: false,
             stepped: now,
             cut: None,
             looked: (now, Duration::ZERO),
@@ -115,6 +118,11 @@ impl RateControl {
         Rate::from_bits_per_second(self.current)
     }
 
+    /// Whether anybody has said yet how well it follows: before that the rate is a guess, and most of what is sent may be lost.
+    pub fn heard(&self) -> bool {
+        self.heard
+    }
+
     /// Changes the bound that is never passed, as when another session begins or ends beside this one.
     pub fn set_max(&mut self, max: Rate) {
         self.max = max.bits_per_second();
@@ -125,6 +133,7 @@ impl RateControl {
     /// Somebody followed well what was sent of late. Before that is said again, the rate may become twice as much, less
     /// once something was too much, and little more near that.
     pub fn followed(&mut self) {
+        self.heard = true;
         let percent = match self.ceiling {
             None => 200,
             Some(ceiling) if self.current < ceiling / 10 * 9 => 130,
@@ -146,6 +155,7 @@ impl RateControl {
 
     fn lower(&mut self, now: Time, limit: Rate, ceiling: u64, cause: Bound) {
         let limit = limit.bits_per_second().max(self.min);
+        self.heard = true;
         if limit < self.current {
             (self.ceiling, self.cause) = (Some(ceiling), cause);
             self.current = limit;

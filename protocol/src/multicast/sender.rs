@@ -66,6 +66,8 @@ pub struct Sender {
     wants: Wants,
     store: Store,
     window: Window,
+    /// Bytes on the wire of a chunk of middling length.
+    chunk_wire: u64,
     pacer: Pacer,
     rate: RateControl,
     following: Following,
@@ -91,6 +93,9 @@ impl Sender {
             wants: Wants::new(config.geometry.table().count()),
             store: Store::new(config.memory),
             window: Window::default(),
+            chunk_wire: config.geometry.table().bytes() / u64::from(config.geometry.table().count())
+                * config.geometry.wire_bytes()
+                / u64_from(config.geometry.symbol_bytes()),
             pacer: Pacer::new(now),
             rate: RateControl::new(now, config.rate_min, config.rate_max),
             following: Following::default(),
@@ -323,6 +328,7 @@ impl Sender {
         let sending = Sending {
             now,
             rate: self.rate.rate(),
+            guessed: !self.rate.heard(),
             tx_seq: self.tx_seq,
             history: &self.history,
             wire: self.config.geometry.wire_bytes(),
@@ -471,8 +477,9 @@ impl Sender {
             };
             self.stage(chunk, false);
         }
+        let depth = self.depth();
         self.window
-            .fill(&self.store, &mut self.wants, &self.config.geometry);
+            .fill(&self.store, &mut self.wants, &self.config.geometry, depth);
         if idle && !self.window.is_empty() {
             self.announcer.urge();
         }

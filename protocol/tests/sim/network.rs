@@ -139,3 +139,32 @@ fn a_queue_that_loses_the_same_each_time_holds_nobody_for_ever() {
         );
     }
 }
+
+/// A line of 20 Mbit/s with the deep queues of cheap devices, before the sender and before each receiver, and a sender that
+/// begins at ten times as much.
+#[test]
+fn two_dozen_behind_a_slow_line_with_deep_queues() {
+    let bits = 20_000_000;
+    let deep = Some(Cap {
+        bits,
+        queue: 512 << 10,
+        others: 0,
+    });
+    let mut spec = Spec::new(0);
+    spec.down.cap = deep;
+    let mut scenario = Scenario::new(53, 24, spec);
+    scenario.image = Image::new(53, 1_440, (0..20).map(|_| 1_440 * 1_000));
+    scenario.switches[0].down.cap = deep;
+    scenario = scenario.at_rate(Rate::from_bits_per_second(10_000_000_000));
+    scenario.rate_min = Rate::from_bits_per_second(10_000_000);
+    (scenario.segments, scenario.sender_memory) = (44, 128 << 20);
+    (scenario.gather, scenario.limit) = (ms(250), Duration::from_secs(120));
+    scenario.judges = 24;
+    let span = scenario.image.time(Rate::from_bits_per_second(bits));
+    let (ratio, outcome) = ratio(scenario);
+    println!(
+        "24 behind 20 Mbit/s: {:.2?} for {span:.2?}, {ratio:.2} packets per source packet, {:?}, slowest {}",
+        outcome.finish, outcome.sender, outcome.slowest
+    );
+    assert!(outcome.finish < span * 6 / 5, "{:?} for {span:?}", outcome.finish);
+}

@@ -1,7 +1,11 @@
 //! What one receiver's reports say of how it follows (protocol.md 9.3).
 
+use std::time::Duration;
+
 use super::history::History;
-use crate::multicast::limits::{FILL_FULL, FILL_HIGH, LOSS_NOTICED_PPM, SAMPLE_PACKETS, SAMPLE_TIME};
+use crate::multicast::limits::{
+    FILL_FULL, FILL_HIGH, LOSS_NOTICED_PPM, QUEUE_TIME, SAMPLE_PACKETS, SAMPLE_TIME,
+};
 use crate::multicast::packet::Report;
 use crate::multicast::time::Time;
 
@@ -10,11 +14,16 @@ const MILLION: u64 = 1_000_000;
 /// Loss that a line may have of itself, in millionths: with more it is of no use, and what it shows is not its nature.
 const OWN_LOSS_MOST: u64 = 500_000;
 
+/// Time over which it can be told how fast packets come: in a shorter one they come in the driver's batches.
+const PROMPT_TIME: Duration = Duration::from_millis(20);
+
 /// One receiver that lacks something.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Follower {
     /// Where the present sample begins.
     mark: Option<Mark>,
+    /// The shortest time for which the first packet that it did not speak of had been on its way.
+    least_age: Option<Duration>,
     /// Loss that has nothing to do with the rate, in millionths. Only a trial can raise it: otherwise each try of a higher
     /// rate would, a little.
     pub(super) own_loss: u64,
@@ -52,6 +61,12 @@ pub(super) struct Sample {
     sent: u64,
     /// How fast, in bits per second.
     rate: u64,
+    /// How fast they came, in bits per second.
+    arrived: u64,
+    /// Over which time that was told.
+    span: Duration,
+    /// How long the next packet has waited in queues on its way.
+    waited: Duration,
 }
 
 /// Since when a receiver is a straggler, and when it last showed it.
@@ -71,6 +86,33 @@ pub(super) enum Tried {
     InVain,
 }
 
+impl Sample {
+    /// Whether packets came as fast as they were sent, so that more may be sent. Where they seem to wait, it may also be the
+    /// report that did.
+    pub(super) fn keeps_up(&self) -> bool {
+        let wanted = if self.waited > QUEUE_TIME {
+            self.rate / 20 * 19
+        } else {
+            self.rate / 3 * 2
+        };
+        self.span < PROMPT_TIME || self.arrived >= wanted
+    }
+
+    /// The same with what will be lost once the queues on the way are full, if packets wait in them and less than half of what
+    /// is sent comes.
+    fn foreseen(self) -> Self {
+        let part = u128::from(self.arrived) * u128::from(MILLION) / u128::from(self.rate.max(1));
+        let part = u64::try_from(part).unwrap_or(MILLION);
+        let short = self.waited > QUEUE_TIME && 2 * part < MILLION;
+        let loss = if short {
+            self.loss.max(MILLION - part)
+        } else {
+            self.loss
+        };
+        Self { loss, ..self }
+    }
+}
+
 impl Follower {
     /// The loss in the network since the last sample, and the packets that the socket dropped. There is no loss to tell
     /// while too few packets were sent, or when some of them were sent before packet `cut`, at another rate.
@@ -83,6 +125,7 @@ impl Follower {
     ) -> (Option<Sample>, u64) {
         // Whoever claims to have seen more than was sent has seen all.
         let tx_seq = report.tx_seq.min(sent_at.tx_seq);
+        let waited = self.waited(now, tx_seq, sent_at);
         let here = Mark {
             at: now,
             tx_seq,
@@ -117,8 +160,31 @@ impl Follower {
             loss: sent.saturating_sub(came).saturating_mul(MILLION) / sent,
             sent,
             rate: sent_at.rate(mark.tx_seq, tx_seq),
+            arrived: speed(came, sent_at.wire, now.since(mark.at)),
+            span: now.since(mark.at),
+            waited,
+        };
+        // Once a rate was found, real loss says more than what seems to wait.
+        let sample = if sent_at.guessed {
+            sample.foreseen()
+        } else {
+            sample
         };
         (Some(sample), drops)
+    }
+
+    /// Time that the first packet it does not speak of has been on its way, beyond the shortest such time.
+    fn waited(&mut self, now: Time, tx_seq: u64, sent_at: Sent<'_>) -> Duration {
+        if tx_seq >= sent_at.tx_seq {
+            return Duration::ZERO;
+        }
+        let Some(at) = sent_at.history.time(tx_seq + 1) else {
+            return Duration::ZERO;
+        };
+        let age = now.since(at);
+        let least = self.least_age.map_or(age, |least| least.min(age));
+        self.least_age = Some(least);
+        age.saturating_sub(least)
     }
 
     /// What its queues can take, if that is less than `rate`.
@@ -135,7 +201,7 @@ impl Follower {
     /// What its line can carry, if that is less than was sent; otherwise learns the line's own loss. Up to twice as much
     /// loss as `known`, which others were found to have, is taken for such.
     pub(super) fn network(&mut self, sample: Sample, known: u64) -> Option<u64> {
-        let Sample { loss, sent, rate } = sample;
+        let Sample { loss, sent, rate, .. } = sample;
         (self.noticed, self.far) = (None, false);
         // Chance makes small samples of a loss that is below the bound look worse than it.
         let bound = self.own_loss + LOSS_NOTICED_PPM;
@@ -216,6 +282,12 @@ impl Follower {
     }
 }
 
+/// Bits per second of so many packets of `wire` bytes each.
+fn speed(packets: u64, wire: u64, span: Duration) -> u64 {
+    let bits = u128::from(packets) * u128::from(wire) * 8;
+    u64::try_from(bits * 1_000_000 / span.as_micros().max(1)).unwrap_or(u64::MAX)
+}
+
 /// How fast packets were sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent<'a> {
@@ -226,6 +298,8 @@ pub(super) struct Sent<'a> {
     pub(super) tx_seq: u64,
     /// The rate now, in bits per second: for what was sent too long ago, or in no time.
     pub(super) now: u64,
+    /// Whether nobody has said yet how well it follows this rate.
+    pub(super) guessed: bool,
 }
 
 impl Sent<'_> {
@@ -245,6 +319,9 @@ mod tests {
                 loss: lost * MILLION / sent,
                 sent,
                 rate: 1_000_000_000,
+                arrived: 1_000_000_000,
+                span: SAMPLE_TIME,
+                waited: Duration::ZERO,
             };
             Follower::default().network(sample, 0).is_some()
         };

@@ -55,6 +55,8 @@ pub(super) enum Cause {
 pub(super) struct Sending<'a> {
     pub(super) now: Time,
     pub(super) rate: Rate,
+    /// Whether nobody has said yet how well it follows this rate.
+    pub(super) guessed: bool,
     /// Number of the last data packet.
     pub(super) tx_seq: u64,
     /// When which packet was sent.
@@ -103,6 +105,7 @@ impl Following {
         let Sending {
             now,
             rate,
+            guessed,
             history,
             wire,
             tx_seq,
@@ -113,6 +116,7 @@ impl Following {
             wire,
             tx_seq,
             now: rate,
+            guessed,
         };
         let of_other = cut.trial.filter(|_| cut.open);
         let follower = self.each.entry(report.receiver).or_default();
@@ -146,7 +150,7 @@ impl Following {
             self.decide(sending)
         } else if tried == Tried::InVain && !self.cut.helped && self.nobody_limits() {
             Advice::Restore(Rate::from_bits_per_second(self.cut.before))
-        } else if sample.is_some() && !trouble {
+        } else if sample.is_some_and(|sample| sample.keeps_up()) && !trouble {
             Advice::Good
         } else {
             Advice::Keep

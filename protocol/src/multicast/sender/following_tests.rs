@@ -126,6 +126,7 @@ impl Model {
         let sending = Sending {
             now: self.now,
             rate: self.rate.rate(),
+            guessed: !self.rate.heard(),
             tx_seq: self.tx_seq,
             history: &self.history,
             wire: 1_500,

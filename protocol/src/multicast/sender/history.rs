@@ -51,7 +51,7 @@ impl History {
     }
 
     /// When packet `seq` was sent, by its neighbours among the notes.
-    fn time(&self, seq: u64) -> Option<Time> {
+    pub(super) fn time(&self, seq: u64) -> Option<Time> {
         let after = self.notes.partition_point(|&(noted, _)| noted < seq);
         let &(high, late) = self.notes.get(after).or(self.notes.back())?;
         if high <= seq {

@@ -4,7 +4,7 @@ use super::announcer::View;
 use super::batch::{Batch, ZEROS};
 use super::window::Pick;
 use super::{Sender, SenderEvent, State, u64_from};
-use crate::multicast::limits::{BATCH_TIME, FINS, SEGMENTS};
+use crate::multicast::limits::{BATCH_TIME, FINS, SEGMENTS, WINDOW_CHUNKS, WINDOW_LEAST, WINDOW_TIME};
 use crate::multicast::packet::{Data, Phase, Reason};
 use crate::multicast::time::Time;
 
@@ -14,11 +14,12 @@ impl Sender {
         let segment = self.config.geometry.packet_bytes();
         let most = self.batch_packets(segment);
         batch.begin(segment);
+        let (before, depth) = (self.tx_seq, self.depth());
         let mut count = 0;
         while count < most {
-            if self.window.has_place() {
+            if self.window.has_place(depth) {
                 self.window
-                    .fill(&self.store, &mut self.wants, &self.config.geometry);
+                    .fill(&self.store, &mut self.wants, &self.config.geometry, depth);
             }
             let Some(pick) = self.window.next(&self.config.geometry) else {
                 break;
@@ -35,9 +36,26 @@ impl Sender {
         if count > 0 && self.window.is_empty() && self.wants.waiting() == 0 {
             self.announcer.urge();
         }
+        if count > 0 {
+            // After a pause, so that what goes now is not taken for sent in the middle of it.
+            self.history.note(now, before);
+        }
         self.history.note(now, self.tx_seq);
         self.stats.packets += u64_from(count);
         count > 0
+    }
+
+    /// How many whole chunks are sent at a time: as many as go in [`WINDOW_TIME`]. A few while the rate is still a guess: what
+    /// is too much then hits these, and not a part of many.
+    pub(super) fn depth(&self) -> usize {
+        let time = self.rate.rate().time_for(self.chunk_wire).as_nanos().max(1);
+        let most = if self.rate.heard() {
+            WINDOW_CHUNKS
+        } else {
+            WINDOW_LEAST
+        };
+        let chunks = usize::try_from(WINDOW_TIME.as_nanos() / time).unwrap_or(usize::MAX);
+        chunks.clamp(WINDOW_LEAST, most)
     }
 
     /// Packets of one batch: what the driver takes, and not more than go in [`BATCH_TIME`].

@@ -61,14 +61,14 @@ impl Window {
         }
     }
 
-    /// Whether a staged chunk might find a place now.
-    pub(super) fn has_place(&self) -> bool {
+    /// Whether a staged chunk might find a place now, `depth` whole chunks at most being sent at a time.
+    pub(super) fn has_place(&self, depth: usize) -> bool {
         self.jobs.len() < WINDOW_CHUNKS
-            && (!self.repairs.is_empty() || !self.wholes.is_empty() && self.may_begin())
+            && (!self.repairs.is_empty() || !self.wholes.is_empty() && self.may_begin(depth))
     }
 
     /// Moves chunks that are loaded into the window while there are places.
-    pub(super) fn fill(&mut self, store: &Store, wants: &mut Wants, geometry: &Geometry) {
+    pub(super) fn fill(&mut self, store: &Store, wants: &mut Wants, geometry: &Geometry, depth: usize) {
         while self.jobs.len() < WINDOW_CHUNKS {
             let repairing = self.jobs.iter().filter(|job| job.repair).count();
             let others = !self.wholes.is_empty() || wants.any_whole();
@@ -86,7 +86,7 @@ impl Window {
             };
             let next = match next_repair {
                 Some(at) => self.repairs.remove(at).map(|chunk| (chunk, true)),
-                None if !self.may_begin() => return,
+                None if !self.may_begin(depth) => return,
                 None => {
                     let at = self.wholes.iter().position(|&chunk| fits(chunk));
                     at.and_then(|at| self.wholes.remove(at))
@@ -110,13 +110,15 @@ impl Window {
         }
     }
 
-    /// Whether another whole chunk may begin: when the youngest is a sixteenth on its way. So chunks of equal length
-    /// end one after the other, and receivers need not check and write sixteen of them at once.
-    fn may_begin(&self) -> bool {
+    /// Whether another whole chunk may begin: when fewer than `depth` are being sent, and as large a part of the youngest is
+    /// on its way. So chunks of equal length end one after the other, and receivers need not check and write all of them at
+    /// once.
+    fn may_begin(&self, depth: usize) -> bool {
+        let wholes = self.jobs.iter().filter(|job| !job.repair).count();
         let youngest = self.jobs.iter().find(|job| Some(job.chunk) == self.youngest);
-        youngest.is_none_or(|job| {
-            u64::from(job.count - job.left) * u64_from(WINDOW_CHUNKS) >= u64::from(job.count)
-        })
+        let on_its_way =
+            |job: &Job| u64::from(job.count - job.left) * u64_from(depth) >= u64::from(job.count);
+        wholes < depth && youngest.is_none_or(on_its_way)
     }
 
     /// The next symbol, of another chunk each time.
