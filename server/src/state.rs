@@ -5,6 +5,7 @@
 //! What is kept is bounded: unknown machines, orders of a node, events and log of an order.
 
 mod access;
+mod operators;
 mod orders;
 mod pushes;
 mod record;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use access::{Bearer, Ordered, TokenHash};
+pub(crate) use operators::{OperatorName, OperatorRecord, Role};
 pub(crate) use orders::{NewOrder, OrderOf};
 pub(crate) use pushes::Push;
 pub(crate) use record::{OrderRecord, Record, Result as OrderResult, Step, StepState};

@@ -13,3 +13,4 @@ mod layout;
 mod manners;
 mod nodes;
 mod tar;
+mod tokens;

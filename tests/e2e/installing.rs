@@ -61,5 +61,5 @@ fn the_token_of_a_node_is_enough_to_receive_its_version() {
     fs::create_dir(&target).unwrap();
     let mut receiver = site.receive(&server, "gold@2", &target, "http");
     let refused = Outcome::of(&site, "refused", receiver.env("SI_TOKEN", &token));
-    refused.assert_failed(1, &["the token of a node does not open this"]);
+    refused.assert_failed(1, &["this token does not open this"]);
 }

@@ -24,6 +24,7 @@ mod nodes;
 mod pushupdate;
 mod rmimage;
 mod server;
+mod token;
 mod verify;
 
 use simulcast_cli::{Console, Exit};
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Group(group::Args),
     Install(install::Args),
     Pushupdate(Box<pushupdate::Args>),
+    Token(token::Args),
     Doctor(doctor::Args),
     Mkbootserver(mkbootserver::Args),
     Mkbootpackage(mkbootpackage::Args),
@@ -75,6 +77,7 @@ impl Command {
             Self::Group(args) => group::run(args, console),
             Self::Install(args) => install::run(args, console),
             Self::Pushupdate(args) => pushupdate::run(*args, console),
+            Self::Token(args) => token::run(args, console),
             Self::Doctor(args) => doctor::run(args, console),
             Self::Mkbootserver(args) => mkbootserver::run(args, console),
             Self::Mkbootpackage(args) => mkbootpackage::run(args, console),

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::answer::Refusal;
+use super::install::scope::{Caller, foreign};
 use super::versions::blocking;
 
 /// Deltas that are made at a time.
@@ -50,6 +51,7 @@ pub(super) struct Wanted {
 /// Answers with the deltas.
 pub(super) async fn deltas(
     State(daemon): State<Arc<Daemon>>,
+    caller: Caller,
     Path((id, entry)): Path<(String, u32)>,
     Query(wanted): Query<Wanted>,
     body: Bytes,
@@ -70,6 +72,9 @@ pub(super) async fn deltas(
     }
     let signature =
         Signature::decode(body.to_vec(), wanted.basis).map_err(|error| nonsense(error.to_string()))?;
+    if !daemon.opens(&caller, &id).await? {
+        return Err(foreign());
+    }
     let served = daemon.version_by_id(id).await?;
     let served = served.ok_or_else(|| nonsense(format!("there is no version with the manifest {id}")))?;
     let reference = ImageRef {

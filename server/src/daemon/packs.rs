@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use super::Daemon;
 use super::answer::{Refusal, chain};
 use super::body::{Counted, FileBody};
+use super::install::scope::{Caller, foreign};
 use super::routes::{Answer, Names, Ours, parse};
 use super::versions::{ServedVersion, blocking};
 
@@ -51,9 +52,17 @@ pub(super) struct Packs {
 }
 
 /// Answers with the pack's list.
-pub(super) async fn pack(State(daemon): Ours, names: Names<(String, String)>) -> Answer<Response> {
+pub(super) async fn pack(
+    State(daemon): Ours,
+    caller: Caller,
+    names: Names<(String, String)>,
+) -> Answer<Response> {
     let Path((from, to)) = names?;
     let way = (parse(&from)?, parse(&to)?);
+    // What a pack holds is content of the later version.
+    if !daemon.opens(&caller, &way.1).await? {
+        return Err(foreign());
+    }
     let Some(served) = daemon.pack(way).await? else {
         return Ok((StatusCode::ACCEPTED, Json(json!({ "making": true }))).into_response());
     };

@@ -111,7 +111,14 @@ async fn key(State(daemon): Ours) -> Json<Key> {
     Json(Key { key })
 }
 
-async fn status(State(daemon): Ours) -> Json<Status> {
+async fn status(State(daemon): Ours, caller: Caller) -> Json<Status> {
+    let sees = |reference: &str| {
+        let reference = reference.parse::<ImageRef>();
+        reference.is_ok_and(|reference| caller.sees_image(&reference.name))
+    };
+    let (mut sessions, mut swarms) = (daemon.sessions.status(), daemon.swarms.status());
+    sessions.retain(|session| sees(&session.image));
+    swarms.retain(|swarm| sees(&swarm.image));
     let counters = &daemon.counters;
     Json(Status {
         software: env!("CARGO_PKG_VERSION").to_owned(),
@@ -121,14 +128,15 @@ async fn status(State(daemon): Ours) -> Json<Status> {
         http_bytes: counters.http_bytes.get(),
         sessions_ended: counters.sessions_ended.get(),
         multicast_bytes_ended: counters.multicast_bytes_ended.get(),
-        sessions: daemon.sessions.status(),
+        sessions,
         swarm_bytes_ended: daemon.swarms.bytes_ended(),
-        swarms: daemon.swarms.status(),
+        swarms,
     })
 }
 
-async fn images(State(daemon): Ours) -> Answer<Json<Images>> {
-    let images = blocking(move || daemon.store.images()).await?;
+async fn images(State(daemon): Ours, caller: Caller) -> Answer<Json<Images>> {
+    let mut images = blocking(move || daemon.store.images()).await?;
+    images.retain(|summary| caller.sees_image(&summary.name));
     let image = |summary: simulcast_image::store::ImageSummary| Image {
         name: summary.name,
         versions: summary.versions,
@@ -206,7 +214,7 @@ async fn session(
     request: Request,
 ) -> Answer<Json<SessionOffer>> {
     let request: SessionRequest = asked(request, REQUEST_BYTES, "no request for a session").await?;
-    if !caller.may_have(&request.manifest) {
+    if !daemon.opens(&caller, &request.manifest).await? {
         return Err(foreign());
     }
     daemon.offer(&request, ends).await.map(Json)

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::{Answer, StateError};
 
 /// The format that this program writes.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// How long a command waits for the daemon to end a transaction, and the other way round.
 const BUSY: Duration = Duration::from_secs(10);
@@ -104,6 +104,19 @@ CREATE TABLE push_node (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What format 3 has besides.
+const OPERATORS: &str = "
+CREATE TABLE operator (
+    name    TEXT PRIMARY KEY,
+    hash    BLOB NOT NULL UNIQUE,  -- BLAKE3 of the token: the token itself is nowhere
+    role    TEXT NOT NULL,
+    nodes   TEXT,                  -- the set of nodes that they see; all when NULL, as images
+    images  TEXT,                  -- JSON
+    made    INTEGER NOT NULL,
+    expires INTEGER
+) STRICT, WITHOUT ROWID;
+";
+
 /// Makes the file where there is none, readable by us alone: orders may hold secrets of the site.
 pub(super) fn make(path: &Path) -> Answer<()> {
     let made = OpenOptions::new()
@@ -134,11 +147,12 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Answer<()> {
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
         FORMAT => {}
-        0 | 1 => {
-            if found == 0 {
-                transaction.execute_batch(TABLES)?;
+        0..FORMAT => {
+            for (format, tables) in [(1, TABLES), (2, PUSHES), (3, OPERATORS)] {
+                if found < format {
+                    transaction.execute_batch(tables)?;
+                }
             }
-            transaction.execute_batch(PUSHES)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
         }
         found => {

@@ -421,7 +421,7 @@ fn the_file_is_ours_alone_is_opened_again_and_a_later_one_is_refused() {
         .unwrap();
     let error = State::open(directory.path()).unwrap_err().to_string();
     assert!(
-        error.ends_with("has format 7, and this program knows formats up to 2"),
+        error.ends_with("has format 7, and this program knows formats up to 3"),
         "{error}"
     );
     std::fs::write(&path, "nonsense, and more of it, so that it is no database").unwrap();
@@ -435,11 +435,37 @@ fn a_file_of_format_1_is_brought_up_to_date() {
     let Site { directory, state } = site;
     drop(state);
     let old = Connection::open(directory.path().join(FILE)).unwrap();
-    old.execute_batch("DROP TABLE push; DROP TABLE push_node;")
+    old.execute_batch("DROP TABLE push; DROP TABLE push_node; DROP TABLE operator;")
         .unwrap();
     old.pragma_update(None, "user_version", 1).unwrap();
     drop(old);
     let state = State::open(directory.path()).unwrap();
     assert_eq!(state.record(&node("n1")).unwrap().state, NodeState::Install);
     assert_eq!(state.last_push().unwrap(), None);
+    assert_eq!(state.operators().unwrap(), []);
+}
+
+#[test]
+fn an_operators_token_opens_until_it_expires_or_is_revoked() {
+    let Site {
+        directory: _kept,
+        state,
+    } = site();
+    let token = |byte| TokenHash::of(&Token::from_bytes([byte; 32]));
+    let operator = OperatorRecord {
+        name: "ann".parse().unwrap(),
+        role: Role::Operate,
+        nodes: Some("@gpu".to_owned()),
+        images: Some(vec!["golden".parse().unwrap()]),
+        made: 100,
+        expires: Some(200),
+    };
+    assert!(state.add_operator(&operator, token(1)).unwrap());
+    assert!(!state.add_operator(&operator, token(2)).unwrap());
+    assert_eq!(state.operator(token(1), 199).unwrap(), Some(operator.clone()));
+    assert_eq!(state.operator(token(1), 200).unwrap(), None);
+    assert_eq!(state.operator(token(2), 150).unwrap(), None);
+    assert!(state.revoke_operator(&operator.name).unwrap());
+    assert!(!state.revoke_operator(&operator.name).unwrap());
+    assert_eq!(state.operator(token(1), 150).unwrap(), None);
 }

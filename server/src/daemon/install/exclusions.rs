@@ -15,6 +15,7 @@ use super::super::Daemon;
 use super::super::answer::Refusal;
 use super::super::routes::{Names, parse};
 use super::super::versions::blocking;
+use super::scope::{Caller, foreign};
 use crate::exclusions::of_node;
 use crate::extras::script_texts;
 
@@ -26,12 +27,16 @@ pub(super) struct For {
 
 pub(super) async fn exclusions(
     State(daemon): State<Arc<Daemon>>,
+    caller: Caller,
     names: Names<String>,
     asked: Result<Query<For>, QueryRejection>,
 ) -> Result<Json<NodeLists>, Refusal> {
     let Path(image) = names?;
     let image: ImageName = parse(&image)?;
     let Query(asked) = asked.map_err(|error| Refusal::nonsense(error.body_text()))?;
+    if asked.node.as_ref().is_some_and(|node| !caller.sees_node(node)) {
+        return Err(foreign());
+    }
     let lists = blocking(move || {
         let install = &daemon.install;
         of_node(

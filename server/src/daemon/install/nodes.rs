@@ -12,6 +12,7 @@ use super::super::Daemon;
 use super::super::answer::Refusal;
 use super::super::routes::{Names, parse};
 use super::super::versions::blocking;
+use super::scope::Caller;
 use crate::state::Unknown;
 use crate::view::{self, NodeDetails, NodeRow};
 
@@ -26,13 +27,17 @@ pub(super) struct Nodes {
     broken: Option<String>,
 }
 
-pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Result<Json<Nodes>, Refusal> {
+pub(super) async fn list(State(daemon): State<Arc<Daemon>>, caller: Caller) -> Result<Json<Nodes>, Refusal> {
     blocking(move || {
         let install = &daemon.install;
         let inventory = install.inventory.get();
+        let mut nodes = view::rows(&inventory, &install.state)?;
+        nodes.retain(|row| caller.sees_node(&row.name));
+        let mut unknown = view::unknown(&inventory, &install.state)?;
+        unknown.retain(|_| caller.sees_unknown());
         Ok(Json(Nodes {
-            nodes: view::rows(&inventory, &install.state)?,
-            unknown: view::unknown(&inventory, &install.state)?,
+            nodes,
+            unknown,
             broken: install.inventory.broken(),
         }))
     })
@@ -41,6 +46,7 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Result<Json<Nodes
 
 pub(super) async fn show(
     State(daemon): State<Arc<Daemon>>,
+    caller: Caller,
     names: Names<String>,
 ) -> Result<Json<NodeDetails>, Refusal> {
     let name: NodeName = parse(&names?.0)?;
@@ -54,6 +60,8 @@ pub(super) async fn show(
                 "GET /v1/nodes lists what there is",
             )
         };
+        // A node out of sight is as one that is not there.
+        let details = details.filter(|_| caller.sees_node(&name));
         details.map(Json).ok_or_else(missing)
     })
     .await

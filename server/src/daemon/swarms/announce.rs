@@ -29,7 +29,7 @@ pub(in super::super) async fn announce(
     request: Request,
 ) -> Answer<Json<SwarmAnswer>> {
     let said: SwarmRequest = asked(request, REQUEST_BYTES, "no announce").await?;
-    if !caller.may_have(&said.manifest) {
+    if !daemon.opens(&caller, &said.manifest).await? {
         return Err(foreign());
     }
     if said.port == 0 {
@@ -74,7 +74,7 @@ pub(in super::super) async fn pieces(
     names: Names<String>,
 ) -> Answer<Response> {
     let id: ManifestId = parse(&names?.0)?;
-    if !caller.may_have(&id) {
+    if !daemon.opens(&caller, &id).await? {
         return Err(foreign());
     }
     let swarm = daemon.swarm(id).await?;
