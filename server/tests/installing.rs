@@ -101,6 +101,19 @@ fn an_unknown_machine_is_adopted_installed_and_left_alone() {
         site.ok(&["node", "log", "node04"]).stdout,
         "line one\n\\u{1b}[2J\u{fffd}\n"
     );
+    let found = format!("node04 {}:1: line one\n", order.number);
+    assert_eq!(
+        site.ok(&["node", "log", "node04", "--grep", "LINE"]).stdout,
+        found
+    );
+    assert_eq!(
+        site.ok(&["node", "log", "node04", "--grep", "[2j"]).stdout,
+        format!("node04 {}:2: {}\n", order.number, "\\u{1b}[2J\u{fffd}")
+    );
+    assert_eq!(
+        site.ok(&["node", "log", "node04", "--grep", "line two"]).stdout,
+        ""
+    );
     let manifest = "/v1/images/golden/1/manifest";
     assert_eq!(server.get(token, manifest).0, 200);
     let end = events(
