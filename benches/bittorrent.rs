@@ -61,6 +61,28 @@ const SMALL: &[Case] = &[Case {
     rate: None,
 }];
 
+/// What is measured of it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SwarmArguments {
+    /// Benchmark bittorrent: the cases whose names begin so, as in `24 nodes`; all when none is named
+    #[arg(long, value_name = "NAME")]
+    swarm_case: Vec<String>,
+    /// Benchmark bittorrent: the sides to compare, as the table names them; all when none is named
+    #[arg(long, value_name = "NAME")]
+    swarm_side: Vec<String>,
+}
+
+impl SwarmArguments {
+    fn has_case(&self, case: &Case) -> bool {
+        let named = |name: &String| case.name.starts_with(name.as_str());
+        self.swarm_case.is_empty() || self.swarm_case.iter().any(named)
+    }
+
+    fn has_side(&self, side: &str) -> bool {
+        self.swarm_side.is_empty() || self.swarm_side.iter().any(|name| name == side)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Case {
     name: &'static str,
@@ -85,7 +107,12 @@ struct Sources {
 }
 
 /// Measures; every node's tree must be the original, once for each side.
-pub(crate) fn run_bench(stage: &Stage, small: bool, samples: &mut Vec<Sample>) -> Result<Vec<Row>> {
+pub(crate) fn run_bench(
+    stage: &Stage,
+    small: bool,
+    arguments: &SwarmArguments,
+    samples: &mut Vec<Sample>,
+) -> Result<Vec<Row>> {
     let (cases, bytes) = if small {
         (SMALL, SMALL_BYTES)
     } else {
@@ -93,7 +120,7 @@ pub(crate) fn run_bench(stage: &Stage, small: bool, samples: &mut Vec<Sample>) -
     };
     let sources = sources(stage, bytes)?;
     let mut rows = Vec::new();
-    for case in cases {
+    for case in cases.iter().filter(|case| arguments.has_case(case)) {
         let lab = Run::start("bench-bittorrent")?;
         let yard = Yard::new(stage, &lab, *case)?;
         let mut of_case = Vec::new();
@@ -108,6 +135,7 @@ pub(crate) fn run_bench(stage: &Stage, small: bool, samples: &mut Vec<Sample>) -
             ("transmission", Box::new(|| yard.others(&sources, transmission))),
             ("libtorrent", Box::new(|| yard.others(&sources, libtorrent))),
         ];
+        sides.retain(|(name, _)| arguments.has_side(name));
         if case.nodes > 8 {
             // Twenty-four copies over a link of 20 Mbit/s take a quarter of an hour, which need not be measured.
             sides.retain(|(name, _)| *name != "simulcast, http");

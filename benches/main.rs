@@ -63,6 +63,9 @@ struct Arguments {
     order: order::OrderArguments,
     #[command(flatten)]
     cases: cases::CaseArguments,
+
+    #[command(flatten)]
+    swarm: bittorrent::SwarmArguments,
     #[command(flatten)]
     wire: wire::WireArguments,
     /// Not for people: this program as one end of a session.
@@ -113,7 +116,7 @@ impl Bench {
             Self::Multicast => (multicast::TITLE, multicast::run_bench(stage()?, samples)),
             Self::Bittorrent => (
                 bittorrent::TITLE,
-                bittorrent::run_bench(stage()?, arguments.small, samples),
+                bittorrent::run_bench(stage()?, arguments.small, &arguments.swarm, samples),
             ),
             Self::Wire => return wire::run_bench(&arguments.wire, pairs, samples),
             Self::Stages => return wire::run_stages(samples),
