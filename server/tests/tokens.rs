@@ -116,6 +116,23 @@ fn a_server_opens_what_role_and_scope_allow() {
     );
     assert_eq!(names(&answer(&server, &viewer, "/v1/nodes")["nodes"]).len(), 3);
 
+    // Prometheus sees what its token sees, and no more.
+    let (_, all) = server.get(&viewer, "/v1/metrics");
+    let (_, some) = server.get(&scoped, "/v1/metrics");
+    let [all, some] = [all, some].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(all.contains("\nsimulcast_nodes{state=\"local\"} 3\n"), "{all}");
+    assert!(some.contains("\nsimulcast_nodes{state=\"local\"} 2\n"), "{some}");
+    let targets = answer(&server, &scoped, "/v1/targets?port=9200");
+    let addresses: Vec<&Value> = targets
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| &t["targets"][0])
+        .collect();
+    assert_eq!(addresses, ["node01:9200", "node02:9200"]);
+    assert_eq!(targets[0]["labels"]["__meta_simulcast_state"], "local");
+    assert_eq!(status(&server, &viewer, "/v1/targets?port=x"), 400);
+
     // Another image is not to be had by its identity either.
     let identity = |path: &str| {
         let (_, manifest) = server.get(&admin, path);

@@ -11,6 +11,7 @@ mod connection;
 mod counters;
 mod deltas;
 mod install;
+mod metrics;
 mod packs;
 mod probes;
 mod routes;

@@ -31,7 +31,7 @@ use super::body::{Counted, FileBody};
 use super::connection::Ends;
 use super::install::scope::{Caller, foreign};
 use super::versions::blocking;
-use super::{boot, deltas, install, packs, probes, swarms};
+use super::{boot, deltas, install, metrics, packs, probes, swarms};
 
 /// Time for the body of a request to come.
 const BODY: Duration = Duration::from_secs(10);
@@ -45,6 +45,8 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
     let routes = Router::new()
         .route("/key", get(key))
         .route("/status", get(status))
+        .route("/metrics", get(metrics::metrics))
+        .route("/targets", get(metrics::targets))
         .route("/images", get(images))
         .route("/images/{name}", get(image))
         .route("/images/{name}/{version}/manifest", get(manifest))
@@ -112,6 +114,11 @@ async fn key(State(daemon): Ours) -> Json<Key> {
 }
 
 async fn status(State(daemon): Ours, caller: Caller) -> Json<Status> {
+    Json(status_for(&daemon, &caller))
+}
+
+/// What the server does, as far as the caller sees the images that it sends.
+pub(super) fn status_for(daemon: &Daemon, caller: &Caller) -> Status {
     let sees = |reference: &str| {
         let reference = reference.parse::<ImageRef>();
         reference.is_ok_and(|reference| caller.sees_image(&reference.name))
@@ -120,7 +127,7 @@ async fn status(State(daemon): Ours, caller: Caller) -> Json<Status> {
     sessions.retain(|session| sees(&session.image));
     swarms.retain(|swarm| sees(&swarm.image));
     let counters = &daemon.counters;
-    Json(Status {
+    Status {
         software: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: daemon.started.elapsed().as_secs(),
         requests: counters.requests.get(),
@@ -131,7 +138,7 @@ async fn status(State(daemon): Ours, caller: Caller) -> Json<Status> {
         sessions,
         swarm_bytes_ended: daemon.swarms.bytes_ended(),
         swarms,
-    })
+    }
 }
 
 async fn images(State(daemon): Ours, caller: Caller) -> Answer<Json<Images>> {

@@ -40,6 +40,8 @@ pub(in super::super) struct Operator {
 const ROUTES: &[(Method, &str, Role)] = &[
     (Method::GET, "key", Role::View),
     (Method::GET, "status", Role::View),
+    (Method::GET, "metrics", Role::View),
+    (Method::GET, "targets", Role::View),
     (Method::GET, "images", Role::View),
     (Method::GET, "images/*", Role::View),
     (Method::GET, "nodes", Role::View),
